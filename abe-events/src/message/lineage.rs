@@ -1,0 +1,74 @@
+//! Where an event comes from: correlation, causation, and the path of topics that led to it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Id, Message};
+use crate::topic::Topic;
+
+/// The chain of events behind a message. Set by the runtime when a handler publishes, never by the user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Lineage {
+    correlation_id: Id,
+    causation_id: Id,
+    hops: u32,
+    /// The topic of the event that caused this one, and what stands behind that.
+    cause: Topic,
+    parent: Option<Arc<Lineage>>,
+}
+
+impl Lineage {
+    /// The lineage of whatever a handler of `cause` publishes.
+    pub fn of_effect(cause: &Message) -> Arc<Self> {
+        Arc::new(Self {
+            correlation_id: cause.correlation_id().clone(),
+            causation_id: cause.id().clone(),
+            hops: cause.hops().saturating_add(1),
+            cause: cause.topic().clone(),
+            parent: cause.lineage().cloned(),
+        })
+    }
+
+    /// A lineage read from outside, where the path is not known beyond its last step.
+    pub fn received(correlation_id: Id, causation_id: Id, hops: u32, cause: Topic) -> Arc<Self> {
+        Arc::new(Self { correlation_id, causation_id, hops, cause, parent: None })
+    }
+
+    /// The id of the event that began the chain.
+    pub fn correlation_id(&self) -> &Id {
+        &self.correlation_id
+    }
+
+    /// The id of the event whose handler published this one.
+    pub fn causation_id(&self) -> &Id {
+        &self.causation_id
+    }
+
+    /// How many handlers the chain has passed.
+    pub fn hops(&self) -> u32 {
+        self.hops
+    }
+
+    /// The topics of the chain, oldest first, without the message's own.
+    pub fn path(&self) -> Vec<&Topic> {
+        let mut path = vec![&self.cause];
+        let mut next = self.parent.as_deref();
+        while let Some(lineage) = next {
+            path.push(&lineage.cause);
+            next = lineage.parent.as_deref();
+        }
+        path.reverse();
+        path
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lineage")
+            .field("correlation_id", &self.correlation_id)
+            .field("causation_id", &self.causation_id)
+            .field("hops", &self.hops)
+            .field("path", &self.path())
+            .finish()
+    }
+}
