@@ -1,11 +1,14 @@
 //! From an event to a message in a broker: one way, for the runtime's handle and for handlers.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use compact_str::CompactString;
+use foldhash::fast::RandomState;
 
 use crate::broker::{Broker, Messages, Origin, Outgoing};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +55,11 @@ pub struct Publisher {
     origin: Option<Origin>,
 }
 
+/// How many topics are counted one by one; the rest is in the sum only.
+const TOPICS_COUNTED_MAX: usize = 4096;
+
+type TopicCounts = HashMap<Topic, Arc<AtomicU64>, RandomState>;
+
 /// What a publisher checks, and what it counts.
 #[derive(Debug)]
 pub struct Limits {
@@ -61,6 +69,53 @@ pub struct Limits {
     pub published: AtomicU64,
     /// Of those, how many no subscription took.
     pub unrouted: AtomicU64,
+    /// Read on every publish, replaced when a topic is met for the first time.
+    topics: ArcSwap<TopicCounts>,
+}
+
+impl Limits {
+    /// Limits, and counters at zero.
+    pub fn new(payload_bytes_max: usize) -> Self {
+        Self { payload_bytes_max, published: AtomicU64::new(0), unrouted: AtomicU64::new(0), topics: ArcSwap::default() }
+    }
+
+    /// Messages published by topic, sorted.
+    pub fn topics(&self) -> Vec<(String, u64)> {
+        let mut topics: Vec<(String, u64)> =
+            self.topics.load().iter().map(|(topic, count)| (topic.to_string(), count.load(Ordering::Relaxed))).collect();
+        topics.sort();
+        topics
+    }
+
+    fn count_topics(&self, mut topics: impl Iterator<Item = Topic>) {
+        let Some(mut current) = topics.next() else { return };
+        let mut run = 1;
+        for topic in topics {
+            if topic == current {
+                run += 1;
+            } else {
+                self.count_topic(&std::mem::replace(&mut current, topic), std::mem::replace(&mut run, 1));
+            }
+        }
+        self.count_topic(&current, run);
+    }
+
+    fn count_topic(&self, topic: &Topic, n: u64) {
+        if let Some(count) = self.topics.load().get(topic) {
+            count.fetch_add(n, Ordering::Relaxed);
+            return;
+        }
+        self.topics.rcu(|known| {
+            let mut known = TopicCounts::clone(known);
+            if known.len() < TOPICS_COUNTED_MAX {
+                known.entry(topic.clone()).or_default();
+            }
+            known
+        });
+        if let Some(count) = self.topics.load().get(topic) {
+            count.fetch_add(n, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Publisher {
@@ -100,9 +155,11 @@ impl Publisher {
             self.check_size(message)?;
         }
         let count = messages.as_slice().len() as u64;
+        let topics = TopicsOf::new(messages.as_slice());
         let origin = self.origin.or_else(crate::lane_scope::current);
         let published = self.broker.publish(Outgoing { messages, delay, origin }).await.map_err(Error::from)?;
         self.limits.published.fetch_add(count, Ordering::Relaxed);
+        topics.count(&self.limits);
         if published.deliveries == 0 {
             self.limits.unrouted.fetch_add(count, Ordering::Relaxed);
             tracing::debug!(count, "published, but nobody subscribes");
@@ -128,6 +185,28 @@ impl Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("broker", &self.broker).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// The topics of messages that are given away: one without a vector around it, or several.
+enum TopicsOf {
+    One(Topic),
+    Many(Vec<Topic>),
+}
+
+impl TopicsOf {
+    fn new(messages: &[Message]) -> Self {
+        match messages {
+            [one] => Self::One(one.topic().clone()),
+            many => Self::Many(many.iter().map(|message| message.topic().clone()).collect()),
+        }
+    }
+
+    fn count(self, limits: &Limits) {
+        match self {
+            Self::One(topic) => limits.count_topic(&topic, 1),
+            Self::Many(topics) => limits.count_topics(topics.into_iter()),
+        }
     }
 }
 

@@ -168,6 +168,8 @@ pub struct Depth {
     pub shed: u64,
     /// Approximate bytes of ready and unsettled messages.
     pub bytes: u64,
+    /// Stored for this subscription, replays included, since it exists in this process.
+    pub accepted: u64,
 }
 
 impl Depth {

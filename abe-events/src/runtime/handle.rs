@@ -1,0 +1,209 @@
+//! The handle of a running runtime: publish, watch, stop.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::builder::RuntimeBuilder;
+use super::dead_letters::DeadLetterDesk;
+use super::launch;
+use super::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
+use super::shutdown::{RuntimeState, Shutdown, Stopped, signal};
+use super::subscription::Subscription;
+use super::watchdog::Watchdog;
+use crate::broker::{Broker, Messages};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventDescriptor;
+use crate::message::{Id, Message};
+use crate::publisher::{Limits, Publish, Publishable, Publisher};
+
+/// A running runtime. Cloning it gives another handle to the same one.
+///
+/// When the last handle is dropped the runtime drains in the background; [`stop`](Runtime::stop) or
+/// [`stopped`](Runtime::stopped) tell how that ended.
+#[derive(Clone)]
+pub struct Runtime(Arc<Owner>);
+
+/// Begins draining when the last handle is gone; the lanes hold the parts they need on their own.
+struct Owner(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) broker: Arc<dyn Broker>,
+    /// Whether the broker was opened by URL, so that nobody else will close it.
+    pub(super) owns_broker: bool,
+    pub(super) publisher: Publisher,
+    pub(super) limits: Arc<Limits>,
+    pub(super) subscriptions: Vec<Arc<Subscription>>,
+    pub(super) shutdown: Arc<Shutdown>,
+    pub(super) config: Config,
+    pub(super) events: Vec<&'static EventDescriptor>,
+    pub(super) began: Instant,
+    /// Taken by the one that drains.
+    pub(super) lanes: Mutex<Option<JoinSet<()>>>,
+    pub(super) ended: Mutex<Option<Stopped>>,
+    pub(super) watchdog: Mutex<Option<Watchdog>>,
+}
+
+impl Runtime {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self(Arc::new(Owner(Arc::new(inner))))
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.0.0
+    }
+
+    /// The way to the broker, as long as the runtime is not stopped.
+    fn publisher(&self) -> Result<&Publisher> {
+        if self.state() == RuntimeState::Stopped {
+            return Err(Error::new(ErrorKind::Closed, "the runtime is stopped, nothing is published"));
+        }
+        Ok(&self.inner().publisher)
+    }
+
+    /// A builder: state, settings, chosen handlers, a broker of one's own.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Publishes an event, by value or shared in an `Arc`, and answers its id.
+    ///
+    /// `Ok` means that every subscription that takes the event holds it, as durably as the broker promises.
+    /// A full queue makes it wait, unless the subscription's policy says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotStored`](crate::ErrorKind::NotStored), [`Full`](crate::ErrorKind::Full),
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) and [`Closed`](crate::ErrorKind::Closed): certainly not published.
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown): perhaps; publish again with the same id.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while waiting, the outcome is unknown: the event may be stored for some subscriptions.
+    pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
+        let publisher = self.publisher()?;
+        publisher.send(publisher.message(event)?).await
+    }
+
+    /// Publishes events in order, as one batch: cheaper than one by one.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Runtime::publish); the error says how many went out before it, unless the broker stores all or none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while waiting, a first part of the events is published.
+    pub async fn publish_all<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<()> {
+        let publisher = self.publisher()?;
+        let messages = events.into_iter().map(|event| publisher.message(event)).collect::<Result<Vec<_>>>()?;
+        if messages.is_empty() {
+            return Ok(());
+        }
+        publisher.send_delayed(Messages::Many(messages), std::time::Duration::ZERO).await
+    }
+
+    /// Publishes with a delay, headers, a key, an id, a time or a correlation id.
+    pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
+        self.inner().publisher.publishing(event)
+    }
+
+    /// Publishes a message that was made elsewhere: read from bytes, or relayed. Keeps its id.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Runtime::publish).
+    pub async fn publish_message(&self, message: Message) -> Result<Id> {
+        self.publisher()?.send(message).await
+    }
+
+    /// The numbers at this moment.
+    pub fn monitor(&self) -> Monitor {
+        let inner = self.inner();
+        Monitor {
+            uptime: inner.began.elapsed(),
+            published: inner.limits.published.load(Ordering::Relaxed),
+            unrouted: inner.limits.unrouted.load(Ordering::Relaxed),
+            topics: inner.limits.topics().into_iter().map(|(topic, published)| TopicMonitor { topic, published }).collect(),
+            subscriptions: inner.subscriptions.iter().map(|subscription| SubscriptionMonitor::read(subscription)).collect(),
+        }
+    }
+
+    /// What failed for good: list, show, replay, purge.
+    pub fn dead_letters(&self) -> DeadLetterDesk<'_> {
+        DeadLetterDesk::new(&*self.inner().broker, &self.inner().events)
+    }
+
+    /// Where the runtime is in its life; reads one atomic.
+    pub fn state(&self) -> RuntimeState {
+        self.inner().shutdown.state()
+    }
+
+    /// The broker behind this runtime.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.inner().broker
+    }
+
+    /// Drains and stops: no new starts, what is in flight is finished, batches run with what they have, verdicts are
+    /// carried out. At the end of `shutdown_grace` what still runs is dropped and its messages are released.
+    ///
+    /// A broker that was opened by URL is closed; one given to the builder stays open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, draining goes on only as long as another call waits for it.
+    pub async fn stop(&self) -> Stopped {
+        self.inner().shutdown.advance(RuntimeState::Draining);
+        launch::drain(self.inner()).await
+    }
+
+    /// Waits for SIGINT or SIGTERM, then [`stop`](Runtime::stop)s; a second signal stops at once. Also answers when the
+    /// runtime was stopped by another handle.
+    ///
+    /// # Errors
+    ///
+    /// When signal handlers cannot be installed, or handlers were still running at the end of the grace time.
+    pub async fn stopped(&self) -> Result<()> {
+        let shutdown = &self.inner().shutdown;
+        tokio::select! {
+            result = signal() => result?,
+            () = shutdown.drain.cancelled() => {}
+        }
+        let second = async {
+            if signal().await.is_ok() {
+                tracing::warn!("second signal: stopping at once");
+                shutdown.cancel.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = self.stop() => ended,
+            () = second => Stopped::Drained,
+        };
+        match ended {
+            Stopped::Drained => Ok(()),
+            Stopped::Cut { .. } => Err(Error::new(ErrorKind::Timeout, ended.to_string())),
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.0.shutdown.advance(RuntimeState::Draining)
+            && let Ok(tokio) = tokio::runtime::Handle::try_current()
+        {
+            let inner = self.0.clone();
+            tokio.spawn(async move { launch::drain(&inner).await });
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("broker", &self.inner().broker).field("state", &self.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,320 @@
+//! What a worker calls: [`Feed`] for a lane.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::fetch::Fetch;
+use super::settle::Settling;
+use super::verdict::Verdicts;
+use crate::broker::{Answer, Delivery, FailureKind, Messages, Origin};
+use crate::error::Error;
+use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
+use crate::lane_scope;
+use crate::message::{Message, Payload};
+use crate::runtime::monitor::LaneStats;
+use crate::runtime::subscription::Subscription;
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A lane's side of the seam.
+pub(super) struct LaneFeed<'a> {
+    subscription: &'a Subscription,
+    stats: &'a LaneStats,
+    context: LaneContext,
+    lane: usize,
+    /// Received and not yet started, oldest first.
+    waiting: VecDeque<Delivery>,
+    fetch: Fetch<'a>,
+    settling: Settling<'a>,
+    verdicts: Verdicts<'a>,
+    /// Ready when the runtime drains, and when its grace time is over.
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// One timer for the attempt's timeout; armed only for an attempt that was pending.
+    timer: Pin<Box<Sleep>>,
+    armed: bool,
+    /// When the batch that is being filled is old enough to run.
+    batch_timer: Pin<Box<Sleep>>,
+    /// When the running attempt began, if its time is taken.
+    began: Option<Instant>,
+    in_attempt: u64,
+    reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
+    publishing: Option<Boxed<'a, Result<(), Error>>>,
+    outer_scope: Option<Origin>,
+}
+
+impl<'a> LaneFeed<'a> {
+    pub(super) fn new(subscription: &'a Subscription, lane: u32) -> Self {
+        let index = lane as usize;
+        let stats: &LaneStats = &subscription.stats[index];
+        let origin = Origin { consumer: subscription.consumer.id(), lane };
+        let timer = || Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self {
+            subscription,
+            stats,
+            context: LaneContext { subscription: subscription.name.clone(), publisher: subscription.publisher.from_lane(origin), origin },
+            lane: index,
+            waiting: VecDeque::new(),
+            fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
+            settling: Settling::new(subscription, stats),
+            verdicts: Verdicts::new(subscription, stats),
+            draining: Box::pin(subscription.shutdown.drain.clone().cancelled_owned()),
+            cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
+            timer: timer(),
+            armed: false,
+            batch_timer: timer(),
+            began: None,
+            in_attempt: 0,
+            reserving: None,
+            publishing: None,
+            outer_scope: None,
+        }
+    }
+
+    /// Forgets a half-done step of a worker that is gone.
+    pub(super) fn reset(&mut self) {
+        self.attempt_ends();
+        self.reserving = None;
+        self.publishing = None;
+    }
+
+    /// Releases what was not started and carries out what is left to settle.
+    pub(super) async fn finish(&mut self) {
+        self.fetch.cancel();
+        while let Some(delivery) = self.waiting.pop_front() {
+            self.done(delivery, None, Ended::Cancelled);
+        }
+        std::future::poll_fn(|cx| self.settling.poll_flush(cx)).await;
+    }
+
+    fn is_draining(&self) -> bool {
+        self.subscription.shutdown.drain.is_cancelled()
+    }
+
+    /// Takes from what is waiting; what must not reach the handler ends here.
+    fn next_waiting(&mut self) -> Option<Delivery> {
+        while let Some(delivery) = self.waiting.pop_front() {
+            match self.refusal(&delivery) {
+                None => return Some(delivery),
+                Some(ended) => self.done(delivery, None, ended),
+            }
+        }
+        None
+    }
+
+    fn refusal(&self, delivery: &Delivery) -> Option<Ended> {
+        let message = &delivery.message;
+        if message.hops() > self.subscription.hops_max {
+            let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
+            let text = format!(
+                "the chain of events is {} hops deep, at most {} are allowed: {} → {}",
+                message.hops(),
+                self.subscription.hops_max,
+                path.unwrap_or_default(),
+                message.topic()
+            );
+            return Some(Ended::failed(FailureKind::HopLimit, text));
+        }
+        if let Payload::Encoded(encoded) = message.payload()
+            && encoded.bytes().len() > self.subscription.payload_bytes_max
+        {
+            let text = format!("payload of {} bytes, at most {} are allowed", encoded.bytes().len(), self.subscription.payload_bytes_max);
+            return Some(Ended::failed(FailureKind::Oversized, text));
+        }
+        if let Some(observer) = &self.subscription.observer
+            && let Some(ended) = observer.before(self.subscription.name(), delivery)
+        {
+            return Some(ended);
+        }
+        if !self.subscription.handler.spec.headers.is_empty() && !self.subscription.wants(message) {
+            return Some(Ended::Filtered);
+        }
+        None
+    }
+
+    /// Waits for deliveries: `true` when there are some, `false` when the lane drains or `until` is over.
+    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // What is finished must not wait for what is still to come.
+        ready!(self.settling.poll_flush(cx));
+        if self.is_draining() {
+            return Poll::Ready(false);
+        }
+        if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
+            return Poll::Ready(received);
+        }
+        self.draining.as_mut().poll(cx).map(|()| false)
+    }
+}
+
+impl Feed for LaneFeed<'_> {
+    fn lane(&self) -> &LaneContext {
+        &self.context
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        loop {
+            if self.is_draining() {
+                // What was not started goes back and costs no attempt.
+                return Poll::Ready(None);
+            }
+            if let Some(delivery) = self.next_waiting() {
+                if self.settling.is_full() {
+                    // Verdicts are carried out while there is more to do; if that takes time, so be it afterwards.
+                    let _ = self.settling.poll_flush(cx);
+                }
+                return Poll::Ready(Some(delivery));
+            }
+            if !ready!(self.poll_fetch(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    fn batch_begins(&mut self) {
+        self.batch_timer.as_mut().reset(tokio::time::Instant::now() + self.subscription.policy.max_wait);
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        loop {
+            if self.is_draining() {
+                return Poll::Ready(None);
+            }
+            if let Some(delivery) = self.next_waiting() {
+                return Poll::Ready(Some(delivery));
+            }
+            match self.poll_fetch(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(None),
+                Poll::Pending => return self.batch_timer.as_mut().poll(cx).map(|()| None),
+            }
+        }
+    }
+
+    fn put_back(&mut self, delivery: Delivery) {
+        self.waiting.push_front(delivery);
+    }
+
+    fn batch_max(&self) -> usize {
+        self.subscription.policy.batch as usize
+    }
+
+    fn batch_bytes_max(&self) -> usize {
+        self.subscription.policy.batch_bytes
+    }
+
+    fn idempotent(&self) -> bool {
+        self.subscription.inbox.is_some()
+    }
+
+    fn poll_reserve(&mut self, key: &InboxKey, cx: &mut Context<'_>) -> Poll<Reservation> {
+        let Some(inbox) = &self.subscription.inbox else { return Poll::Ready(Reservation::Reserved) };
+        if self.reserving.is_none() {
+            // What this lane has applied must be in the record before it asks again.
+            ready!(self.settling.poll_flush_if_unrecorded(cx));
+            // The key is cloned only for an answer that is still to come.
+            match inbox.reserve(key) {
+                Answer::Ready(Some(reserved)) => return Poll::Ready(self.reserved(reserved)),
+                Answer::Ready(None) => return Poll::Ready(Reservation::Busy),
+                Answer::Later(_) => {
+                    let key = key.clone();
+                    self.reserving = Some(Box::pin(async move { inbox.reserve(&key).await }));
+                }
+            }
+        }
+        let Some(reserving) = &mut self.reserving else { return Poll::Ready(Reservation::Busy) };
+        let reserved = ready!(reserving.as_mut().poll(cx));
+        self.reserving = None;
+        Poll::Ready(self.reserved(reserved))
+    }
+
+    fn attempt_starts(&mut self, messages: usize) {
+        self.in_attempt = messages as u64;
+        self.began = self.stats.samples().then(Instant::now);
+        self.stats.started.add(self.in_attempt);
+        if messages > 1 {
+            self.stats.batches.add(1);
+        }
+    }
+
+    fn in_user_code(&mut self, inside: bool) {
+        self.subscription.pulse(self.lane);
+        if inside {
+            self.outer_scope = lane_scope::replace(Some(self.context.origin));
+        } else {
+            lane_scope::replace(self.outer_scope.take());
+        }
+    }
+
+    fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
+        self.fetch.was_pending();
+        // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
+        let _ = self.settling.poll_flush(cx);
+        if self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Interrupt::Cancelled);
+        }
+        let Some(timeout) = self.subscription.policy.timeout else { return Poll::Pending };
+        if !self.armed {
+            self.armed = true;
+            self.timer.as_mut().reset(tokio::time::Instant::now() + timeout);
+        }
+        self.timer.as_mut().poll(cx).map(|()| Interrupt::Timeout)
+    }
+
+    fn attempt_ends(&mut self) {
+        self.armed = false;
+        self.stats.ended.add(std::mem::take(&mut self.in_attempt));
+        if let Some(began) = self.began.take() {
+            self.stats.took(began.elapsed());
+        }
+    }
+
+    fn publish(&mut self, messages: Vec<Message>) {
+        let publisher = self.context.publisher.clone();
+        self.publishing = Some(Box::pin(async move { publisher.send_delayed(Messages::Many(messages), Duration::ZERO).await }));
+    }
+
+    fn poll_publish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(publishing) = &mut self.publishing else { return Poll::Ready(Ok(())) };
+        let published = match publishing.as_mut().poll(cx) {
+            Poll::Ready(published) => published,
+            // The handler has done its work: only the end of the grace time stops its events, and then it runs again.
+            Poll::Pending => match self.cancelled.as_mut().poll(cx) {
+                Poll::Ready(()) => {
+                    Err(Error::new(crate::ErrorKind::Closed, "the runtime stopped while the returned events were being published"))
+                }
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.publishing = None;
+        Poll::Ready(published)
+    }
+
+    fn done(&mut self, delivery: Delivery, key: Option<InboxKey>, ended: Ended) {
+        let ended = match &self.subscription.observer {
+            Some(observer) => observer.after(self.subscription.name(), &delivery, ended),
+            None => ended,
+        };
+        if let Some(key) = key {
+            let applied = matches!(ended, Ended::Success);
+            self.settling.record(key, applied);
+        }
+        let verdict = self.verdicts.decide(&delivery, ended);
+        self.settling.push(delivery, verdict);
+    }
+}
+
+impl LaneFeed<'_> {
+    fn reserved(&self, reserved: Result<Reservation, Error>) -> Reservation {
+        reserved.unwrap_or_else(|error| {
+            // Without an answer nothing may run: the message comes again.
+            tracing::warn!(handler = self.subscription.name(), %error, "the inbox did not answer");
+            Reservation::Busy
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! The steps of a start, in order; and the steps of a stop.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::handle::{Inner, Runtime};
+use super::lane;
+use super::monitor::LaneStats;
+use super::observer::Observer;
+use super::shutdown::{RuntimeState, Shutdown, Stopped};
+use super::subscription::Subscription;
+use super::watchdog::Watchdog;
+use crate::broker::{Broker, Capabilities, Durability, StartPosition, SubscriptionSpec};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handler::{BoxWorker, Resolver, States};
+use crate::inbox::{Inbox, MemoryInbox};
+use crate::publisher::{Limits, Publisher};
+use crate::registry::{Declared, Planned, Severity};
+
+/// A broker, and whether this runtime opened it and is to close it.
+pub(super) struct Connected {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) owned: bool,
+}
+
+/// Judges, binds, subscribes, runs.
+pub(super) async fn launch(
+    declared: &Declared,
+    config: Config,
+    states: &States,
+    broker: Connected,
+    observer: Option<Arc<dyn Observer>>,
+) -> Result<Runtime> {
+    let Connected { broker, owned: owns_broker } = broker;
+    let (planned, report) = declared.plan(&config, Some(broker.capabilities()));
+    let mut faults: Vec<String> = report.to_error().map(|error| error.to_string()).into_iter().collect();
+    let bound = bind(&planned, states, &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::new(ErrorKind::Start, faults.join("\n")));
+    }
+    for finding in &report.findings {
+        match finding.severity {
+            Severity::Warning => tracing::warn!("{finding}"),
+            Severity::Note => tracing::debug!("{finding}"),
+            Severity::Error => {}
+        }
+    }
+    let shutdown = Arc::new(Shutdown::new());
+    let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
+    let publisher = Publisher::new(broker.clone(), limits.clone());
+    let around = Surroundings { config: &config, broker: &broker, publisher: &publisher, shutdown: &shutdown, observer };
+    let mut subscriptions = Vec::with_capacity(bound.len());
+    for (plan, worker) in bound {
+        match subscribe(plan, worker, &around).await {
+            Ok(subscription) => subscriptions.push(Arc::new(subscription)),
+            Err(error) => {
+                close_all(&subscriptions).await;
+                return Err(error.context(format_args!("subscribing `{}` ({})", plan.name, plan.handler.spec.at)));
+            }
+        }
+    }
+    let watchdog = Watchdog::start(&subscriptions).map_err(|error| Error::from(error).context("starting the watchdog thread"))?;
+    let mut lanes = JoinSet::new();
+    for subscription in &subscriptions {
+        for number in 0..subscription.policy.concurrency {
+            lanes.spawn(lane::run(subscription.clone(), number));
+        }
+    }
+    tell(&report, broker.capabilities());
+    shutdown.advance(RuntimeState::Running);
+    let inner = Inner {
+        broker,
+        owns_broker,
+        publisher,
+        limits,
+        subscriptions,
+        shutdown,
+        config,
+        events: declared.events.clone(),
+        began: Instant::now(),
+        lanes: Mutex::new(Some(lanes)),
+        ended: Mutex::new(None),
+        watchdog: Mutex::new(Some(watchdog)),
+    };
+    Ok(Runtime::new(inner))
+}
+
+/// Builds every handler's loop, and notes all that is missing before anything runs.
+fn bind<'a>(planned: &'a [Planned], states: &States, faults: &mut Vec<String>) -> Vec<(&'a Planned, BoxWorker)> {
+    let mut bound = Vec::with_capacity(planned.len());
+    for plan in planned {
+        let mut resolver = Resolver::new(states);
+        let worker = (plan.handler.bind)(&mut resolver);
+        for missing in resolver.into_missing() {
+            faults.push(format!("handler `{}`: {missing} ({})", plan.handler.spec.name, plan.handler.spec.at));
+        }
+        bound.extend(worker.map(|worker| (plan, worker)));
+    }
+    bound
+}
+
+/// What all subscriptions of a runtime are made with.
+struct Surroundings<'a> {
+    config: &'a Config,
+    broker: &'a Arc<dyn Broker>,
+    publisher: &'a Publisher,
+    shutdown: &'a Arc<Shutdown>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>) -> Result<Subscription> {
+    let policy = plan.policy.clone();
+    let lanes = policy.concurrency as usize;
+    let consumer = around.broker.subscribe(&spec_of(plan, around.broker.capabilities())).await?;
+    Ok(Subscription {
+        name: plan.name.clone(),
+        handler: plan.handler,
+        consumer,
+        worker,
+        inbox: policy.idempotent.map(|window| Box::new(MemoryInbox::new(window)) as Box<dyn Inbox>),
+        policy,
+        publisher: around.publisher.clone(),
+        shutdown: around.shutdown.clone(),
+        observer: around.observer.clone(),
+        hops_max: around.config.max_hops,
+        payload_bytes_max: around.config.payload_bytes_max,
+        stats: (0..lanes).map(|_| CachePadded::new(LaneStats::default())).collect(),
+        pulses: (0..lanes).map(|_| CachePadded::new(AtomicU32::new(0))).collect(),
+        stalled: AtomicU64::new(0),
+    })
+}
+
+fn spec_of(plan: &Planned, capabilities: &Capabilities) -> SubscriptionSpec {
+    let policy = &plan.policy;
+    SubscriptionSpec {
+        group: plan.group.clone(),
+        name: plan.name.clone(),
+        topics: plan.topics.clone(),
+        start: StartPosition::Latest,
+        lanes: policy.concurrency,
+        // What a lane takes at once: a batch, or as many as share one call.
+        unsettled_max: policy.batch.max(64).saturating_mul(policy.concurrency),
+        // Where a consumer cannot die without its broker, nothing needs to be kept for the case that it does.
+        lease: (!capabilities.leases_optional).then_some(Duration::from_secs(30)),
+        ordered: policy.ordered,
+        buffer: policy.buffer,
+        buffer_bytes: policy.buffer_bytes,
+        when_full: policy.when_full,
+    }
+}
+
+fn tell(report: &crate::registry::Report, capabilities: &Capabilities) {
+    for handler in &report.handlers {
+        tracing::info!(broker = capabilities.name, "subscribed {handler}");
+    }
+    if capabilities.durability == Durability::Process {
+        tracing::info!("the {} broker keeps messages and dead letters in memory only: they end with this process", capabilities.name);
+    }
+    if cfg!(panic = "abort") {
+        tracing::warn!("built with `panic = \"abort\"`: a panicking handler ends the process, and nothing catches it");
+    }
+}
+
+async fn close_all(subscriptions: &[Arc<Subscription>]) {
+    for subscription in subscriptions {
+        if let Err(error) = subscription.consumer.close().await {
+            tracing::warn!(handler = subscription.name(), %error, "closing failed");
+        }
+    }
+}
+
+/// Draining to its end: waits for the lanes, cuts them at the deadline, closes.
+pub(super) async fn drain(inner: &Inner) -> Stopped {
+    let lanes = inner.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let Some(mut lanes) = lanes else {
+        // Someone else drains: the answer is theirs.
+        inner.shutdown.stopped.cancelled().await;
+        let ended = inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        return ended.clone().unwrap_or(Stopped::Drained);
+    };
+    tracing::info!(grace = ?inner.config.shutdown_grace, "draining: nothing new is started, what is in flight is finished");
+    let deadline = tokio::time::sleep(inner.config.shutdown_grace);
+    let cut = tokio::select! {
+        () = all(&mut lanes) => None,
+        () = deadline => Some(busy(inner)),
+        () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
+    };
+    if cut.is_some() {
+        inner.shutdown.cancel.cancel();
+        // A handler that awaits is dropped at once; one that keeps its thread cannot be, and is left behind.
+        let _ = tokio::time::timeout(Duration::from_secs(1), all(&mut lanes)).await;
+        lanes.abort_all();
+    }
+    close_all(&inner.subscriptions).await;
+    if inner.owns_broker
+        && let Err(error) = inner.broker.close().await
+    {
+        tracing::warn!(%error, "closing the broker failed");
+    }
+    inner.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let ended = match cut {
+        Some(handlers) if !handlers.is_empty() => Stopped::Cut { handlers },
+        _ => Stopped::Drained,
+    };
+    match &ended {
+        Stopped::Drained => tracing::info!("stopped: {ended}"),
+        Stopped::Cut { .. } => tracing::error!("stopped: {ended}; their messages were released"),
+    }
+    *inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ended.clone());
+    inner.shutdown.advance(RuntimeState::Stopped);
+    ended
+}
+
+async fn all(lanes: &mut JoinSet<()>) {
+    while lanes.join_next().await.is_some() {}
+}
+
+fn busy(inner: &Inner) -> Vec<String> {
+    inner.subscriptions.iter().filter(|subscription| subscription.is_busy()).map(|subscription| subscription.name().to_owned()).collect()
+}

@@ -1,0 +1,127 @@
+//! Shutdown as a story: running → draining → stopped, with a deadline, and a second way out.
+//!
+//! Draining: no lane starts anything new; what runs goes on with a live context; batches run with what they have; verdicts
+//! are carried out. At the end of the grace time what still runs is dropped and released: it costs no attempt, and it is
+//! never dead-lettered for our own shutdown.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+/// Where a runtime is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum RuntimeState {
+    /// Connecting and subscribing.
+    Starting,
+    /// Taking and handling messages.
+    Running,
+    /// Finishing what is in flight; nothing new is started.
+    Draining,
+    /// Nothing runs any more.
+    Stopped,
+}
+
+/// The way from running to stopped, readable without a lock.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    state: AtomicU8,
+    /// Cancelled when draining begins.
+    pub(crate) drain: CancellationToken,
+    /// Cancelled at the end of the grace time, or on a second signal.
+    pub(crate) cancel: CancellationToken,
+    /// Cancelled when the last lane has ended.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl Shutdown {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: AtomicU8::new(0),
+            drain: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RuntimeState {
+        match self.state.load(Ordering::Acquire) {
+            0 => RuntimeState::Starting,
+            1 => RuntimeState::Running,
+            2 => RuntimeState::Draining,
+            _ => RuntimeState::Stopped,
+        }
+    }
+
+    /// Goes on to a state; never back. `true` for the one caller that made the step.
+    pub(crate) fn advance(&self, to: RuntimeState) -> bool {
+        let code = to as u8;
+        let stepped = self.state.fetch_max(code, Ordering::AcqRel) < code;
+        if stepped {
+            match to {
+                RuntimeState::Starting | RuntimeState::Running => {}
+                RuntimeState::Draining => self.drain.cancel(),
+                RuntimeState::Stopped => {
+                    self.drain.cancel();
+                    self.cancel.cancel();
+                    self.stopped.cancel();
+                }
+            }
+        }
+        stepped
+    }
+}
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// Everything in flight was finished within the grace time.
+    Drained,
+    /// The grace time ended, or a second signal came, while these handlers still ran; their messages were released.
+    Cut {
+        /// The handlers' names.
+        handlers: Vec<String>,
+    },
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drained => f.write_str("everything in flight was finished"),
+            Self::Cut { handlers } => write!(f, "still running at the end of the grace time: {}", handlers.join(", ")),
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub(crate) async fn signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_only_go_forward_and_one_caller_makes_each_step() {
+        let shutdown = Shutdown::new();
+        assert!(shutdown.advance(RuntimeState::Running));
+        assert!(shutdown.advance(RuntimeState::Draining) && !shutdown.advance(RuntimeState::Draining));
+        assert!(shutdown.drain.is_cancelled() && !shutdown.cancel.is_cancelled());
+        assert!(!shutdown.advance(RuntimeState::Running));
+        assert!(shutdown.advance(RuntimeState::Stopped));
+        assert_eq!(shutdown.state(), RuntimeState::Stopped);
+        assert!(shutdown.stopped.is_cancelled());
+    }
+}

@@ -1,0 +1,66 @@
+//! One subscription of a running runtime: what all its lanes share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::monitor::LaneStats;
+use super::observer::Observer;
+use super::shutdown::Shutdown;
+use crate::broker::Consumer;
+use crate::handler::{BoxWorker, HandlerDescriptor, HeaderRule};
+use crate::inbox::Inbox;
+use crate::message::Message;
+use crate::policy::Policy;
+use crate::publisher::Publisher;
+use crate::topic::Name;
+
+/// A handler, its queue, its policy and its numbers.
+pub(crate) struct Subscription {
+    pub(crate) name: Name,
+    pub(crate) handler: &'static HandlerDescriptor,
+    pub(crate) policy: Policy,
+    pub(crate) consumer: Arc<dyn Consumer>,
+    pub(crate) worker: BoxWorker,
+    pub(crate) inbox: Option<Box<dyn Inbox>>,
+    pub(crate) publisher: Publisher,
+    pub(crate) shutdown: Arc<Shutdown>,
+    /// The test kit, if it looks in.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Longer chains end in dead letters.
+    pub(crate) hops_max: u32,
+    pub(crate) payload_bytes_max: usize,
+    /// One for each lane.
+    pub(crate) stats: Box<[CachePadded<LaneStats>]>,
+    /// One for each lane: odd while its handler runs on a thread. Written by the lane, read by the watchdog.
+    pub(crate) pulses: Box<[CachePadded<AtomicU32>]>,
+    /// How often the watchdog found a lane's thread held for longer than the timeout.
+    pub(crate) stalled: AtomicU64,
+}
+
+impl Subscription {
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Whether any lane is in an attempt.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get())
+    }
+
+    /// Whether the `headers(...)` rules hold.
+    pub(crate) fn wants(&self, message: &Message) -> bool {
+        self.handler.spec.headers.iter().all(|rule| match *rule {
+            HeaderRule::OneOf(name, values) => message.headers().get(name).is_some_and(|given| values.contains(&given)),
+            HeaderRule::Present(name) => message.headers().get(name).is_some(),
+            HeaderRule::Absent(name) => message.headers().get(name).is_none(),
+        })
+    }
+
+    /// Tells the watchdog that user code begins or ends on this thread.
+    pub(crate) fn pulse(&self, lane: usize) {
+        let pulse = &self.pulses[lane];
+        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
