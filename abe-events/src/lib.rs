@@ -2,6 +2,7 @@
 #![doc(test(attr(deny(warnings), allow(unused, unused_crate_dependencies))))]
 
 pub mod broker;
+pub mod config;
 mod error;
 mod event;
 pub mod handler;
