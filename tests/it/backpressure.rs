@@ -39,7 +39,8 @@ async fn i39_by_policy_a_full_queue_fails_or_sheds_and_counts() {
     for when_full in [WhenFull::Fail, WhenFull::Shed] {
         let (notes, permits) = (Notes::default(), Arc::new(Permits(Semaphore::new(0))));
         let patch = PolicyPatch { when_full: Some(when_full), ..PolicyPatch::NONE };
-        let runtime = builder().defaults(patch).handlers(handlers![stalls]).state(notes.clone()).shared_state(permits.clone()).start().await.unwrap();
+        let runtime =
+            builder().defaults(patch).handlers(handlers![stalls]).state(notes.clone()).shared_state(permits.clone()).start().await.unwrap();
         let mut refused = 0;
         for number in 0..100 {
             if let Err(error) = runtime.publish(Ordered::new(number)).await {

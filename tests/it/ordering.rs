@@ -66,7 +66,10 @@ async fn i18_a_poisoned_key_delays_no_other(bus: TestBus) {
     bus.settled().await;
     let letters = bus.dead_letters().await;
     assert_eq!(letters.len(), 4);
-    let numbers: Vec<u32> = letters.iter().map(|letter| serde_json::from_slice::<Ordered>(&letter.message.payload().to_bytes().unwrap()).unwrap().number).collect();
+    let numbers: Vec<u32> = letters
+        .iter()
+        .map(|letter| serde_json::from_slice::<Ordered>(&letter.message.payload().to_bytes().unwrap()).unwrap().number)
+        .collect();
     assert_eq!(numbers, [3, 19, 35, 51], "the poisoned key's own events are given up in order");
 }
 

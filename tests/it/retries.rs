@@ -99,7 +99,11 @@ async fn i17_permanent_failures_are_dead_on_the_first_attempt_with_their_bytes(b
     bus.settled().await;
     let letters = bus.dead_letters().await;
     let of = |name: &str, kind: FailureKind| -> Vec<u32> {
-        letters.iter().filter(|letter| letter.subscription.as_str().ends_with(name) && letter.failures.last().unwrap().kind == kind).map(|letter| letter.attempts).collect()
+        letters
+            .iter()
+            .filter(|letter| letter.subscription.as_str().ends_with(name) && letter.failures.last().unwrap().kind == kind)
+            .map(|letter| letter.attempts)
+            .collect()
     };
     assert_eq!(of("bill", FailureKind::Permanent), [1]);
     assert_eq!(of("bill", FailureKind::Error), [3]);
@@ -179,7 +183,8 @@ async fn i08_one_terminal_outcome_per_event_and_subscription(bus: TestBus) {
     bus.settled().await;
     let letters = bus.dead_letters().await;
     assert_eq!((letters.len(), bus.handled("broken_for_now"), bus.handled("not_involved")), (50, 0, 50));
-    let unique: std::collections::HashSet<_> = letters.iter().map(|letter| (letter.subscription.clone(), letter.message.id().clone())).collect();
+    let unique: std::collections::HashSet<_> =
+        letters.iter().map(|letter| (letter.subscription.clone(), letter.message.id().clone())).collect();
     assert_eq!(unique.len(), 50);
 }
 

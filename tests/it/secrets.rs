@@ -25,7 +25,11 @@ async fn i54_sensitive_fields_are_shown_nowhere(bus: TestBus) {
     let debug = format!("{event:?}");
     assert!(debug.contains("ada") && !debug.contains("hunter2") && !debug.contains("4711"), "{debug}");
     let mut ids = vec![bus.publish(event).await];
-    for json in [r#"{"name": "x", "password": "hunter2", "pin": "hunter2"}"#, r#"{"password": "hunter2"}"#, r#"{"name": "x", "password": "hunter2", "hunter2"#] {
+    for json in [
+        r#"{"name": "x", "password": "hunter2", "pin": "hunter2"}"#,
+        r#"{"password": "hunter2"}"#,
+        r#"{"name": "x", "password": "hunter2", "hunter2"#,
+    ] {
         ids.push(bus.publish_message(Message::new(Topic::new("it.signup").unwrap(), 1, Payload::from_bytes(json))).await);
     }
     bus.settled().await;

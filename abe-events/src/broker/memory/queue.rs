@@ -160,6 +160,7 @@ impl Queue {
 
     /// Stores a message for later, for which room was taken among the delayed.
     pub(super) fn push_delayed(&self, message: Message, delay: Duration) {
+        self.backlog.count_accepted(1);
         self.delay(&mut lock(&self.state), Item { delayed: true, ..Item::fresh(message) }, delay).wake(self);
     }
 
@@ -199,6 +200,7 @@ impl Queue {
             delayed: self.delayed.budget.used().messages,
             shed: self.shed.load(Ordering::Relaxed),
             bytes: used.bytes,
+            accepted: self.backlog.accepted(),
         }
     }
 
