@@ -274,7 +274,8 @@ impl Consumer for MutantConsumer {
             if self.sin == Sin::AcksOnClose {
                 let given: Vec<_> = self.memory().given.drain().collect();
                 let delivery = |token, message| Delivery { message, attempt: 1, token, failures: None };
-                let acks = given.into_iter().map(|(_, (token, message))| Settlement { delivery: delivery(token, message), verdict: Verdict::Ack });
+                let acks =
+                    given.into_iter().map(|(_, (token, message))| Settlement { delivery: delivery(token, message), verdict: Verdict::Ack });
                 self.inner.settle(acks.collect()).await;
             }
             self.inner.close().await

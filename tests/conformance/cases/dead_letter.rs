@@ -20,7 +20,8 @@ pub(crate) async fn dead_letter_refused(bench: &Bench<'_>) -> Check<Outcome> {
     let settlement = vec![Settlement { delivery, verdict: give_up(1, "enough") }];
     let mut settled = within("settle", bench.patience(), consumer.settle(settlement)).await?;
     ensure!(settled.lost.is_empty(), "the lease was not lost");
-    let (settlement, error) = settled.failed.pop().ok_or_else(|| Fault::from("the dead letter cannot have been stored, yet it is settled"))?;
+    let (settlement, error) =
+        settled.failed.pop().ok_or_else(|| Fault::from("the dead letter cannot have been stored, yet it is settled"))?;
     ensure!(settlement.delivery.message.id() == sent[0].id(), "another settlement came back");
     ensure!(error.is_retryable(), "a dead letter may be stored later: {error:?} must be retryable");
     // Still the caller's to settle.
@@ -57,7 +58,10 @@ pub(crate) async fn dead_letter_kept_whole(bench: &Bench<'_>) -> Check {
 }
 
 /// Two subscriptions of one topic, all messages dead in both.
-async fn all_dead(bench: &Bench<'_>, n: usize) -> Check<([std::sync::Arc<dyn abe_events::broker::Consumer>; 2], [abe_events::Name; 2], Vec<Message>)> {
+async fn all_dead(
+    bench: &Bench<'_>,
+    n: usize,
+) -> Check<([std::sync::Arc<dyn abe_events::broker::Consumer>; 2], [abe_events::Name; 2], Vec<Message>)> {
     let topic = bench.topic("orders")?;
     let specs = [bench.spec("left", &topic)?, bench.spec("right", &topic)?];
     let consumers = [bench.consumer(&specs[0]).await?, bench.consumer(&specs[1]).await?];

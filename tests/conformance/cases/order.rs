@@ -36,7 +36,8 @@ pub(crate) async fn publish_subscribe_in_order(bench: &Bench<'_>) -> Check {
     let mut spec = bench.spec("reader", &topic)?;
     spec.ordered = true;
     bench.declare(&spec).await?;
-    let sent: Vec<Message> = (0..bench.sized(100, 1_000)).map(|i| keyed(&topic, &format!("key-{}", i % 16), (i % 16).to_string())).collect();
+    let sent: Vec<Message> =
+        (0..bench.sized(100, 1_000)).map(|i| keyed(&topic, &format!("key-{}", i % 16), (i % 16).to_string())).collect();
     bench.publish(&sent).await?;
     let mut readers = Vec::new();
     for _ in 0..if bench.broker.capabilities().competing_consumers { 10 } else { 1 } {
