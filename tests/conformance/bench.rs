@@ -64,11 +64,14 @@ pub(crate) trait Harness: Send + Sync {
     /// A short lease: long enough that a healthy case never loses one.
     fn lease(&self) -> Duration;
 
+    /// What a subscription has where a case is not about leases; `None` only where leases are optional.
+    fn usual_lease(&self) -> Option<Duration>;
+
     /// Whether a message may arrive twice though nothing failed. If not, every case counts strictly.
     fn repeats(&self) -> bool;
 
-    /// Makes the dead-letter store refuse from now on; `false` if this kind of broker offers no way to do so.
-    fn refuse_dead_letters<'a>(&'a self, broker: &'a Arc<dyn Broker>) -> Boxed<'a, Check<bool>>;
+    /// A fresh broker that cannot store a dead letter, if there is a way to have one.
+    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>>;
 }
 
 /// How time passes in a case.
@@ -109,6 +112,11 @@ impl<'a> Bench<'a> {
     pub(crate) async fn open(harness: &'a dyn Harness, size: Size) -> Check<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(Self { broker: harness.open().await?, harness, size, unique: NEXT.fetch_add(1, Ordering::Relaxed) })
+    }
+
+    /// The same workplace with another broker.
+    pub(crate) fn on(&self, broker: Arc<dyn Broker>) -> Self {
+        Self { broker, ..*self }
     }
 
     /// The short or the full number.
@@ -153,8 +161,13 @@ impl<'a> Bench<'a> {
         let mut spec = SubscriptionSpec::new(Name::new(group)?, Name::new(&name)?, vec![TopicPattern::from(topic)]);
         spec.buffer = 16 * 1024;
         spec.unsettled_max = 256;
-        spec.lease = Some(self.harness.lease());
+        spec.lease = self.harness.usual_lease();
         Ok(spec)
+    }
+
+    /// The same with a lease, for cases in which something stays unsettled.
+    pub(crate) fn leased(&self, name: &str, topic: &Topic) -> Check<SubscriptionSpec> {
+        Ok(SubscriptionSpec { lease: Some(self.harness.lease()), ..self.spec(name, topic)? })
     }
 
     /// A consumer.

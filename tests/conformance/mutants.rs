@@ -15,7 +15,7 @@ use abe_events::policy::WhenFull;
 use abe_events::{Headers, Id, Message, Name, Payload, Result};
 
 use crate::bench::{Boxed, Check, Clock, Harness, Size, single};
-use crate::memory::Paused;
+use crate::memory::PAUSED;
 use crate::table::{CASES, Outcome, run};
 
 /// What a mutant does wrong.
@@ -38,6 +38,7 @@ enum Sin {
     IgnoresBuffer,
     IgnoresBufferBytes,
     ForgetsDeadLetters,
+    AcksRefusedDeadLetters,
     AcksWholeBatches,
     LeasesNeverEnd,
     NeverRenews,
@@ -123,6 +124,11 @@ impl Broker for Mutant {
 }
 
 impl Mutant {
+    fn of(sin: Sin, inner: Arc<dyn Broker>) -> Arc<dyn Broker> {
+        let lock = Arc::new(tokio::sync::Semaphore::new(1));
+        Arc::new(Self { sin, inner, count: AtomicU64::new(0), closed: AtomicBool::new(false), lock })
+    }
+
     async fn publish_wrong(&self, outgoing: Outgoing) -> Result<Published, PublishFailure> {
         let Outgoing { messages, mut delay, origin } = outgoing;
         let mut messages = match messages {
@@ -256,6 +262,10 @@ impl Consumer for MutantConsumer {
             if matches!(self.sin, Sin::HidesLostLeases | Sin::HandsOutTwice) {
                 settled.lost.clear();
             }
+            if self.sin == Sin::AcksRefusedDeadLetters {
+                let acks = settled.failed.drain(..).map(|(settlement, _)| Settlement { verdict: Verdict::Ack, ..settlement }).collect();
+                self.inner.settle(acks).await;
+            }
             settled
         })
     }
@@ -338,32 +348,31 @@ impl Harness for Mutants {
     }
 
     fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>> {
-        Box::pin(async move {
-            let inner = Paused.open().await?;
-            let lock = Arc::new(tokio::sync::Semaphore::new(1));
-            let mutant = Mutant { sin: self.0, inner, count: AtomicU64::new(0), closed: AtomicBool::new(false), lock };
-            Ok(Arc::new(mutant) as Arc<dyn Broker>)
-        })
+        Box::pin(async move { Ok(Mutant::of(self.0, PAUSED.open().await?)) })
     }
 
     fn clock(&self) -> Clock {
-        Paused.clock()
+        PAUSED.clock()
     }
 
     fn tolerance(&self) -> Duration {
-        Paused.tolerance()
+        PAUSED.tolerance()
     }
 
     fn lease(&self) -> Duration {
-        Paused.lease()
+        PAUSED.lease()
+    }
+
+    fn usual_lease(&self) -> Option<Duration> {
+        PAUSED.usual_lease()
     }
 
     fn repeats(&self) -> bool {
-        Paused.repeats()
+        PAUSED.repeats()
     }
 
-    fn refuse_dead_letters<'a>(&'a self, broker: &'a Arc<dyn Broker>) -> Boxed<'a, Check<bool>> {
-        Paused.refuse_dead_letters(broker)
+    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>> {
+        Box::pin(async move { Ok(PAUSED.open_without_dead_letters().await?.map(|inner| Mutant::of(self.0, inner))) })
     }
 }
 
@@ -402,6 +411,7 @@ noticed! {
     ignoring_the_buffer_is_noticed: IgnoresBuffer by backpressure full_fails full_sheds publish_many;
     ignoring_buffer_bytes_is_noticed: IgnoresBufferBytes by full_by_bytes;
     forgetting_dead_letters_is_noticed: ForgetsDeadLetters by partial_batch dead_letter_kept_whole fidelity fates_are_separate;
+    acking_refused_dead_letters_is_noticed: AcksRefusedDeadLetters by dead_letter_refused;
     acking_whole_batches_is_noticed: AcksWholeBatches by partial_batch;
     leases_that_never_end_are_noticed: LeasesNeverEnd by ack_part_then_lease_ends stale_settlement;
     never_renewing_is_noticed: NeverRenews by lease_renewal;

@@ -99,7 +99,10 @@ pub(crate) async fn leak(bench: &Bench<'_>) -> Check {
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let cycle = async |number: usize| {
         let topic = bench.topic(&format!("orders-{number}"))?;
-        let consumer = bench.consumer(&bench.spec(&format!("reader-{number}"), &topic)?).await?;
+        let mut spec = bench.spec(&format!("reader-{number}"), &topic)?;
+        // A subscription outlives its consumers, and with it what it needs for its bound.
+        spec.buffer = 8;
+        let consumer = bench.consumer(&spec).await?;
         bench.publish(&numbered(&topic, 1)).await?;
         let delivery = bench.take_one(&*consumer).await?;
         bench.ack(&*consumer, vec![delivery]).await?;

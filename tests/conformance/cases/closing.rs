@@ -62,7 +62,7 @@ pub(crate) async fn concurrent_close(bench: &Bench<'_>) -> Check {
 /// settlement changes nothing.
 pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let spec = bench.spec("reader", &topic)?;
+    let spec = bench.leased("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
     let sent = [message(&topic, "first"), message(&topic, "second")];
     bench.publish(&sent).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
 /// A1: of fifty one is acked and one is under way when the consumer closes: the next gets exactly the other forty-nine.
 pub(crate) async fn ack_part_then_close(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let spec = bench.spec("reader", &topic)?;
+    let spec = bench.leased("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
     let sent = numbered(&topic, 50);
     bench.publish(&sent).await?;

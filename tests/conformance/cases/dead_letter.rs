@@ -8,15 +8,15 @@ use crate::table::Outcome;
 
 /// A8: if the dead letter cannot be stored, the message stays with its subscription.
 pub(crate) async fn dead_letter_refused(bench: &Bench<'_>) -> Check<Outcome> {
+    let Some(broker) = bench.harness.open_without_dead_letters().await? else {
+        return Ok(Outcome::NotApplicable("the harness cannot make dead letters fail"));
+    };
+    let bench = bench.on(broker);
     let topic = bench.topic("orders")?;
-    let spec = bench.spec("reader", &topic)?;
-    let consumer = bench.consumer(&spec).await?;
+    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 1);
     bench.publish(&sent).await?;
     let delivery = bench.take_one(&*consumer).await?;
-    if !bench.harness.refuse_dead_letters(&bench.broker).await? {
-        return Ok(Outcome::NotApplicable("the harness cannot make dead letters fail"));
-    }
     let settlement = vec![Settlement { delivery, verdict: give_up(1, "enough") }];
     let mut settled = within("settle", bench.patience(), consumer.settle(settlement)).await?;
     ensure!(settled.lost.is_empty(), "the lease was not lost");

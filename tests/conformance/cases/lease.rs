@@ -9,7 +9,7 @@ use crate::bench::{Bench, Check, Got, ensure, give_up, numbered, retry_now, same
 /// A2: of fifty the first is acked, the second outlives its lease: all forty-nine come, the second as attempt 2.
 pub(crate) async fn ack_part_then_lease_ends(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
+    let consumer = bench.consumer(&bench.leased("reader", &topic)?).await?;
     let sent = numbered(&topic, 50);
     bench.publish(&sent).await?;
     let first = bench.take_one(&*consumer).await?;
@@ -30,7 +30,7 @@ pub(crate) async fn ack_part_then_lease_ends(bench: &Bench<'_>) -> Check {
 /// acked one again.
 pub(crate) async fn ack_part_then_die(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let spec = bench.spec("reader", &topic)?;
+    let spec = bench.leased("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
     let sent = numbered(&topic, 50);
     bench.publish(&sent).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn ack_part_then_die(bench: &Bench<'_>) -> Check {
 /// A27: a delivery held for three leases is not handed out again while it is renewed.
 pub(crate) async fn lease_renewal(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
+    let consumer = bench.consumer(&bench.leased("reader", &topic)?).await?;
     bench.publish(&numbered(&topic, 1)).await?;
     let held = bench.take_one(&*consumer).await?;
     let tokens = [held.token];
@@ -68,7 +68,7 @@ pub(crate) async fn lease_renewal(bench: &Bench<'_>) -> Check {
 /// A28: whoever lost its lease cannot settle any more, whatever the verdict; the delivery that stands is untouched.
 pub(crate) async fn stale_settlement(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
-    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
+    let consumer = bench.consumer(&bench.leased("reader", &topic)?).await?;
     let sent: Vec<Message> = numbered(&topic, 4);
     bench.publish(&sent).await?;
     let stale = bench.hold(&*consumer, 4).await?;
