@@ -1,8 +1,11 @@
 //! Whoever goes away takes nothing along: closing, cancelling, and what is refused afterwards.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use abe_events::broker::Verdict;
+use abe_events::broker::{Answer, Settlement, Verdict};
 use abe_events::{ErrorKind, Message};
 
 use crate::bench::{Bench, Check, Fault, Got, ensure, is_kind, message, numbered, same_sets, single, within};
@@ -79,7 +82,7 @@ pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench<'_>) -> Check 
     bench.close(&*consumer).await?;
     let ended = within("the end of a waiting receive", bench.patience(), waiting).await??;
     is_kind("a receive that waits during close", ended, ErrorKind::Closed)?;
-    let late = vec![abe_events::broker::Settlement { delivery: second, verdict: Verdict::Ack }];
+    let late = vec![Settlement { delivery: second, verdict: Verdict::Ack }];
     let settled = within("settle after close", bench.patience(), consumer.settle(late)).await?;
     ensure!(settled.lost.len() + settled.failed.len() == 1, "a settlement after close must be reported as not carried out: {settled:?}");
 
@@ -87,30 +90,23 @@ pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench<'_>) -> Check 
     bench.read_exactly(&*next, &sent[1..]).await.map(drop)
 }
 
-/// 13: a receive that is dropped, whenever that happens, takes no message along.
+/// 13: a receive that is dropped while it waits takes no message along.
 pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
-    let sent = numbered(&topic, 20);
+    let sent = numbered(&topic, 24);
     for (turn, message) in sent.iter().enumerate() {
-        let waiting = tokio::spawn({
-            let consumer = consumer.clone();
-            async move { consumer.receive(0, 4, Vec::new()).await }
-        });
-        // Cancelled before it waits, while it waits, or with a message under way.
-        for _ in 0..turn % 3 {
-            tokio::task::yield_now().await;
-        }
+        let mut waiting = consumer.receive(0, 4, Vec::new());
+        // Dropped while it waits, or at any step of taking the message.
+        let mut received = ask(&mut waiting, 1 + turn % 3).await;
         bench.publish(std::slice::from_ref(message)).await?;
-        for _ in 0..turn / 3 % 4 {
-            tokio::task::yield_now().await;
+        if received.is_none() {
+            received = ask(&mut waiting, turn / 3 % 5).await;
         }
-        waiting.abort();
-        if let Ok(received) = waiting.await {
-            for delivery in received? {
-                bench.settle(&*consumer, delivery, Verdict::Release { after: Duration::ZERO }).await?;
-            }
+        drop(waiting);
+        for delivery in received.transpose()?.unwrap_or_default() {
+            bench.settle(&*consumer, delivery, Verdict::Release { after: Duration::ZERO }).await?;
         }
     }
     // No lease is waited for: what was dropped is there at once.
@@ -121,6 +117,34 @@ pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
     bench.close(&*consumer).await?;
     let next = bench.consumer(&spec).await?;
     bench.nothing_comes(&*next).await
+}
+
+/// S13: neither does one that is dropped before it was asked, though the messages may have been at hand: this is what
+/// becomes of it in a `select!` whose other branch is ready first.
+pub(crate) async fn unasked_receive(bench: &Bench<'_>) -> Check {
+    let topic = bench.topic("orders")?;
+    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
+    let sent = numbered(&topic, 8);
+    bench.publish(&sent).await?;
+    for _ in 0..2 {
+        drop(consumer.receive(0, 2, Vec::new()));
+    }
+    let short = bench.harness.lease() / 2;
+    let got = bench.read(&*consumer, sent.len(), short.min(bench.patience())).await?;
+    same_sets(sent.iter().map(Message::id), got.iter().map(Got::id))?;
+    ensure!(got.iter().all(|got| got.attempt == 1), "a dropped receive was counted as an attempt");
+    Ok(())
+}
+
+/// Polls an answer so many times, letting others run in between.
+async fn ask<T>(answer: &mut Answer<'_, T>, times: usize) -> Option<T> {
+    for _ in 0..times {
+        if let Poll::Ready(value) = poll_fn(|cx| Poll::Ready(Pin::new(&mut *answer).poll(cx))).await {
+            return Some(value);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
 }
 
 /// A1: of fifty one is acked and one is under way when the consumer closes: the next gets exactly the other forty-nine.
