@@ -12,6 +12,7 @@ mod panics;
 pub mod policy;
 mod publisher;
 mod topic;
+pub mod wire;
 
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};
