@@ -20,6 +20,7 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topic;
+pub mod wire;
 
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};

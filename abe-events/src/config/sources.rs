@@ -14,7 +14,7 @@ use crate::policy::PolicyPatch;
 const FILES: [&str; 3] = ["config.yaml", "config.yml", "config.toml"];
 
 /// The largest file that is read; a configuration is a few kilobytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 512 * 1024;
 
 /// Where a [`Config`] is read from; by itself nowhere.
 ///
