@@ -65,6 +65,6 @@ pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};
 pub use self::handler::{Batch, BatchOutcome, Context, Outcome, State};
 pub use self::message::{Body, Encoded, HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers, Id, Lineage, Message, PAYLOAD_BYTES_MAX, Payload};
-pub use self::publisher::{Publish, Publishable, Publisher};
+pub use self::publisher::{KEY_BYTES_MAX, Publish, Publishable, Publisher};
 pub use self::runtime::{Runtime, RuntimeBuilder};
 pub use self::topic::{NAME_BYTES_MAX, Name, SEGMENT_BYTES_MAX, Topic, TopicPattern};

@@ -177,7 +177,7 @@ fn config_error(text: String) -> Error {
 }
 
 /// Lays what is given of one patch over another.
-fn overlay(to: &mut PolicyPatch, over: &PolicyPatch) {
+pub(crate) fn overlay(to: &mut PolicyPatch, over: &PolicyPatch) {
     macro_rules! lay {
         ($($field:ident)*) => {{
             // Named one by one without `..`, so that a new field cannot be forgotten.
