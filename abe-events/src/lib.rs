@@ -8,6 +8,8 @@ pub mod broker;
 pub mod config;
 mod connect;
 mod contract;
+#[cfg(doctest)]
+mod doctests;
 mod error;
 mod event;
 pub mod handler;
