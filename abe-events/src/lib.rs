@@ -10,6 +10,7 @@ mod message;
 mod panics;
 pub mod policy;
 mod publisher;
+mod sync;
 mod topic;
 
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
