@@ -131,8 +131,8 @@ pub(super) fn names(planned: &[Planned], findings: &mut Vec<Finding>) {
 /// `handlers:` of the configuration must name handlers that exist.
 pub(super) fn configured_names(config: &Config, planned: &[Planned], findings: &mut Vec<Finding>) {
     let known: Vec<&str> = planned.iter().map(|plan| plan.handler.spec.name).collect();
-    for text in config.unknown_handlers(&known) {
-        findings.push(Finding::error(text));
+    for unknown in config.unknown_handlers(&known) {
+        findings.push(Finding::error(unknown.to_string()));
     }
 }
 

@@ -9,7 +9,7 @@ use super::handle::Runtime;
 use super::launch::{self, Connected};
 use super::observer::Observer;
 use crate::broker::Broker;
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{HandlerDescriptor, States};
 use crate::policy::PolicyPatch;
@@ -169,7 +169,7 @@ impl RuntimeBuilder {
         }
         let mut config = match self.source {
             Source::Usual => Config::load()?,
-            Source::File(path) => Config::load_file(&path)?,
+            Source::File(path) => Sources::process().path(path).read()?,
             Source::Given(config) => *config,
         };
         if let Some(url) = self.url {

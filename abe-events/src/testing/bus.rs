@@ -172,7 +172,7 @@ impl Bus {
     /// Waits until nothing is waiting, in flight, in a batch, or due: by counting, not by watching the clock, which is
     /// moved on whenever everything waits for it.
     pub async fn settled(&self) {
-        self.kit.tap.broker.idle().await;
+        self.kit.settled().await;
     }
 
     /// The events of a type that were published, by the test or by handlers, in order.
@@ -266,6 +266,13 @@ impl Kit {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Quiet now, and nothing due later either.
+    async fn settled(&self) {
+        while let Some(due) = self.tap.broker.idle().await {
+            tokio::time::sleep_until(due).await;
+        }
+    }
+
     async fn dead_letters(&self) -> Vec<DeadLetter> {
         match self.tap.dead_letters().list(&DeadLetterFilter::default()).await {
             Ok(letters) => letters,
@@ -278,7 +285,7 @@ impl Kit {
         let Some(runtime) = self.runtime.get() else { return Vec::new() };
         let mut surprises = Vec::new();
         // Virtual time: an hour of retries passes at once, and a handler that never ends is told instead of waited for.
-        if tokio::time::timeout(Duration::from_secs(24 * 60 * 60), self.tap.broker.idle()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(24 * 60 * 60), self.settled()).await.is_err() {
             surprises.push("the bus did not settle within a (virtual) day".to_owned());
         }
         for letter in self.dead_letters().await {

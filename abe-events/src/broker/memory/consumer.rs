@@ -1,0 +1,111 @@
+//! The consumer of a subscription of the memory broker.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Settled, Settlement, Token};
+use super::cycles::Cycles;
+use super::letters::Letters;
+use super::queue::Queue;
+use super::receive::{Receiving, closed};
+use super::seat::Seat;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::lock;
+
+/// What a consumer works with.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) queue: Arc<Queue>,
+    pub(super) seat: Arc<Seat>,
+    pub(super) letters: Arc<Letters>,
+    pub(super) cycles: Arc<Cycles>,
+}
+
+impl Inner {
+    pub(super) fn is_closed(&self) -> bool {
+        self.seat.is_closed() || self.queue.is_closed()
+    }
+
+    fn close(&self) {
+        if self.seat.close() {
+            self.queue.leave(&self.seat);
+            self.cycles.lane_parked();
+        }
+    }
+}
+
+/// A consumer. Dropping it is closing it.
+#[derive(Debug)]
+pub(super) struct MemoryConsumer(pub(super) Inner);
+
+impl Consumer for MemoryConsumer {
+    fn id(&self) -> ConsumerId {
+        self.0.seat.id
+    }
+
+    fn receive(&self, lane: u32, max: usize, mut into: Vec<Delivery>) -> Answer<'_, Result<Vec<Delivery>>> {
+        let inner = &self.0;
+        if inner.is_closed() {
+            return Answer::ready(Err(closed()));
+        }
+        if lane as usize >= inner.seat.lanes.len() {
+            let text = format!("lane {lane} asks for deliveries, the subscription was made with {}", inner.seat.lanes.len());
+            return Answer::ready(Err(Error::new(ErrorKind::Config, text)));
+        }
+        if max == 0 {
+            return Answer::ready(Ok(into));
+        }
+        if inner.queue.take(&inner.seat, lane, max, &mut into, None).count > 0 {
+            return Answer::ready(Ok(into));
+        }
+        Answer::later(Receiving::new(inner, lane, max, into))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Settled> {
+        let inner = &self.0;
+        if !inner.queue.is_closed() {
+            return Answer::ready(inner.queue.settle(&inner.seat, &inner.letters, settlements));
+        }
+        let mut settled = Settled::default();
+        let mut settlements = settlements;
+        settled.failed.extend(settlements.drain(..).map(|settlement| (settlement, closed())));
+        settled.emptied = settlements;
+        Answer::ready(settled)
+    }
+
+    fn renew<'a>(&'a self, tokens: &'a [Token]) -> Answer<'a, Result<Vec<Token>>> {
+        let inner = &self.0;
+        if inner.is_closed() {
+            return Answer::ready(Err(closed()));
+        }
+        let Some(lease) = inner.seat.lease else {
+            let lost = tokens.iter().copied().filter(|token| inner.seat.lane_of(*token).is_none()).collect();
+            return Answer::ready(Ok(lost));
+        };
+        let now = Instant::now();
+        let until = now.checked_add(lease).unwrap_or(now);
+        let mut state = lock(&inner.queue.state);
+        // A lease whose time is over is lost even if nobody has taken the message yet.
+        let lost = tokens.iter().copied().filter(|token| {
+            let stands = state.leases.get(*token).is_some_and(|lease| lease.consumer == inner.seat.id && lease.until > now);
+            !(stands && state.leases.renew(*token, until))
+        });
+        Answer::ready(Ok(lost.collect()))
+    }
+
+    fn depth(&self) -> Depth {
+        self.0.queue.depth()
+    }
+
+    fn close(&self) -> Answer<'_, Result<()>> {
+        self.0.close();
+        Answer::ready(Ok(()))
+    }
+}
+
+impl Drop for MemoryConsumer {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,244 @@
+//! Handing out: what is due, then what was given back, then the backlog; through the gate where order is kept.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use super::super::Delivery;
+use super::backlog::{Chunk, Entry};
+use super::budget::Load;
+use super::leases::Lease;
+use super::queue::{Item, Keeper, Queue, Rest, State};
+use super::seat::Seat;
+use crate::message::Message;
+use crate::sync::lock;
+
+/// How many shared chunks one hand-out may use up: they are dropped after the lock, as that may drop messages.
+const SPENT_MAX: usize = 8;
+
+/// What came of a hand-out.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) count: usize,
+    /// Nothing could be taken because the consumer holds as much as it may.
+    pub(super) full: bool,
+    /// When to look again, if this lane is the one that keeps the time.
+    pub(super) look_again: Option<Instant>,
+}
+
+/// A hand-out under the lock.
+struct Handing<'a> {
+    queue: &'a Queue,
+    seat: &'a Seat,
+    state: &'a mut State,
+    lane: u32,
+    /// Read once, and only where time matters.
+    now: Option<Instant>,
+    room: usize,
+    count: usize,
+    into: &'a mut Vec<Delivery>,
+    /// What changes its place from delayed to unsettled.
+    undelayed: Load,
+    spent: [Option<Chunk>; SPENT_MAX],
+    spent_count: usize,
+}
+
+impl Queue {
+    /// Hands at most `max` deliveries to a lane. With `park`, when there is nothing, the lane may become the one that keeps the time.
+    pub(super) fn take(&self, seat: &Seat, lane: u32, max: usize, into: &mut Vec<Delivery>, park: Option<&Waker>) -> Taken {
+        let mut state = lock(&self.state);
+        let kept = state.keeper.take_if(|keeper| keeper.consumer == seat.id && keeper.lane == lane);
+        let timed = seat.lease.is_some() || state.next_event().is_some();
+        let now = timed.then(Instant::now);
+        let expired = now.map_or(0, |now| self.take_back_expired(&mut state, now));
+        let room = seat.room();
+        let mut handing = Handing {
+            queue: self,
+            seat,
+            state: &mut state,
+            lane,
+            now,
+            room: room.min(max),
+            count: 0,
+            into,
+            undelayed: Load::default(),
+            spent: [const { None }; SPENT_MAX],
+            spent_count: 0,
+        };
+        let more = handing.run();
+        let (count, undelayed, spent) = (handing.count, handing.undelayed, handing.spent);
+        seat.hand_out(lane, count);
+        let mut taken = Taken { count, full: room == 0, look_again: None };
+        let mut recruit = false;
+        if let Some(at) = state.next_event().filter(|_| state.keeper.is_none()) {
+            match park.filter(|_| count == 0) {
+                Some(waker) => {
+                    state.keeper = Some(Keeper { consumer: seat.id, lane, waker: waker.clone() });
+                    taken.look_again = Some(at);
+                }
+                // This lane goes on to work: another one must keep the time.
+                None => recruit = true,
+            }
+        }
+        drop(state);
+        drop((kept, spent));
+        if undelayed.messages > 0 {
+            self.delayed.give(undelayed);
+        }
+        if expired > 0 {
+            self.wake_full_seats();
+        }
+        if recruit || more || expired > count {
+            self.waiters.notify_one();
+        }
+        taken
+    }
+
+    /// A lane stops waiting: another one must keep the time.
+    pub(super) fn stop_keeping(&self, seat: &Seat, lane: u32) {
+        let mut state = lock(&self.state);
+        let kept = state.keeper.take_if(|keeper| keeper.consumer == seat.id && keeper.lane == lane);
+        drop(state);
+        if kept.is_some() {
+            self.waiters.notify_one();
+        }
+    }
+
+    /// Takes back what was not settled in its time; the attempt counts, since a handler may have run.
+    fn take_back_expired(&self, state: &mut State, now: Instant) -> usize {
+        let mut count = 0;
+        while let Some(lease) = state.leases.pop_expired(now) {
+            self.return_lease(state, lease);
+            count += 1;
+        }
+        count
+    }
+
+    /// Puts the item of an ended lease next in turn.
+    pub(super) fn return_lease(&self, state: &mut State, lease: Lease<Item>) {
+        let seat = lock(&self.seats).iter().find(|seat| seat.id == lease.consumer).cloned();
+        if let Some(seat) = seat {
+            seat.forget(lease.lane, 1);
+        }
+        state.returned.push_back(lease.item);
+    }
+
+    fn wake_full_seats(&self) {
+        let seats: Vec<Arc<Seat>> = lock(&self.seats).clone();
+        for seat in seats {
+            seat.room.notify_one();
+        }
+    }
+}
+
+impl Handing<'_> {
+    /// Hands out until the lane has enough or nothing is left, and says whether something is.
+    fn run(&mut self) -> bool {
+        while self.count < self.room {
+            if self.spent_count == SPENT_MAX {
+                return true;
+            }
+            let Some(item) = self.next_in_turn() else { break };
+            self.hand_out(item);
+        }
+        // Everything fresh in one go: no item is built around a message that needs none.
+        while self.count < self.room && !self.is_paused() {
+            if self.spent_count == SPENT_MAX {
+                return true;
+            }
+            let Some(message) = self.next_fresh() else { break };
+            if self.seat.lease.is_none() && !self.queue.is_ordered() {
+                let token = self.seat.token(self.lane);
+                self.into.push(Delivery { message, attempt: 1, token, failures: None });
+                self.count += 1;
+            } else if let Some(item) = self.pass_gate(Item::fresh(message)) {
+                self.hand_out(item);
+            }
+        }
+        self.count == self.room && self.room > 0 && self.something_is_left()
+    }
+
+    /// When as much is delayed as may be, what is handed out could not be retried: only what was tried before goes on.
+    fn is_paused(&self) -> bool {
+        let budget = &self.queue.delayed.budget;
+        budget.used().messages >= budget.limit().messages
+    }
+
+    fn something_is_left(&self) -> bool {
+        let state = &*self.state;
+        !state.returned.is_empty()
+            || state.rest.is_some()
+            || !self.queue.backlog.is_empty()
+            || state.delayed.first_due().is_some_and(|due| self.now.is_some_and(|now| due <= now))
+    }
+
+    /// What comes before the backlog.
+    fn next_in_turn(&mut self) -> Option<Item> {
+        while let Some(item) = self.now.and_then(|now| self.state.delayed.pop_due(now)) {
+            if let Some(item) = self.pass_gate(item) {
+                return Some(item);
+            }
+        }
+        self.state.returned.pop_front()
+    }
+
+    /// An item that may be handed out as far as its key is concerned.
+    fn pass_gate(&mut self, mut item: Item) -> Option<Item> {
+        if !self.queue.is_ordered() || item.owns_key {
+            return Some(item);
+        }
+        let Some(key) = item.message.key().map(compact_str::CompactString::from) else { return Some(item) };
+        item.owns_key = true;
+        self.state.gate.enter(&key, item)
+    }
+
+    fn next_fresh(&mut self) -> Option<Message> {
+        loop {
+            match &mut self.state.rest {
+                Some(Rest::Batch(batch)) => match batch.next() {
+                    Some(message) => return Some(message),
+                    None => self.state.rest = None,
+                },
+                Some(Rest::Chunk(chunk)) => {
+                    let message = chunk.messages.get(chunk.next).cloned();
+                    chunk.next += 1;
+                    if chunk.next >= chunk.end
+                        && let Some(Rest::Chunk(chunk)) = self.state.rest.take()
+                        && let Some(place) = self.spent.get_mut(self.spent_count)
+                    {
+                        *place = Some(chunk);
+                        self.spent_count += 1;
+                    }
+                    return message;
+                }
+                None => match self.queue.backlog.pop()? {
+                    Entry::One(message) => return Some(message),
+                    Entry::Batch(batch) => self.state.rest = Some(Rest::Batch(batch)),
+                    Entry::Chunk(chunk) => self.state.rest = Some(Rest::Chunk(chunk)),
+                },
+            }
+        }
+    }
+
+    fn hand_out(&mut self, mut item: Item) {
+        let load = item.load();
+        if std::mem::take(&mut item.delayed) {
+            // Room in the buffer before it leaves the delayed, so that it is counted at every moment.
+            self.queue.buffer.budget.force(load);
+            self.undelayed.add(load);
+        }
+        item.attempts = item.attempts.saturating_add(1);
+        let delivery = match self.seat.lease.zip(self.now) {
+            None => Delivery { token: self.seat.token(self.lane), attempt: item.attempts, failures: item.failures, message: item.message },
+            Some((lease, now)) => {
+                let (message, attempt, failures) = (item.message.clone(), item.attempts, item.failures.clone());
+                let until = now.checked_add(lease).unwrap_or(now);
+                let token = self.state.leases.give(Lease { item, consumer: self.seat.id, lane: self.lane, until });
+                Delivery { message, attempt, token, failures }
+            }
+        };
+        self.into.push(delivery);
+        self.count += 1;
+    }
+}

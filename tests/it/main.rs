@@ -1,0 +1,18 @@
+//! What the runtime promises, one named test per promise; `iNN` is the invariant's number in docs/guarantees.md.
+
+mod accounting;
+mod backpressure;
+mod batches;
+mod contracts;
+mod delivery;
+mod filters;
+mod idempotency;
+mod limits;
+mod ordering;
+mod panics;
+mod registry;
+mod retries;
+mod secrets;
+mod shutdown;
+mod support;
+mod timeouts;
