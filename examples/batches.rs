@@ -14,12 +14,12 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
-use std::sync::Arc;
+mod support;
 
 use abe_events::broker::DeadLetterFilter;
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Batch, BatchOutcome, Outcome, Result, event, subscribe};
+use abe_events::{Batch, BatchOutcome, Outcome, Result, event, runtime, subscribe};
+
+use self::support::settled;
 
 /// A sensor was read.
 #[event(topic = "sensor.read")]
@@ -43,10 +43,9 @@ async fn check(readings: Batch<SensorRead>) -> BatchOutcome {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let broker = Arc::new(MemoryBroker::new());
-    let runtime = Runtime::builder().broker(broker.clone()).start().await?;
+    let runtime = runtime::start().await?;
     runtime.publish_all((1..=9).map(|n| SensorRead { value: f64::from(n) })).await?;
-    broker.idle().await;
+    settled(&runtime).await;
     let dead = runtime.dead_letters().list(&DeadLetterFilter::default()).await?;
     runtime.stop().await;
     if let Some(numbers) = runtime.monitor().subscription("check") {

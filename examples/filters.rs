@@ -16,11 +16,11 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
-use std::sync::Arc;
+mod support;
 
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Result, event, subscribe};
+use abe_events::{Result, event, runtime, subscribe};
+
+use self::support::settled;
 
 /// A customer placed an order.
 #[event(topic = "order.created")]
@@ -54,15 +54,14 @@ async fn from_the_shop(order: &OrderCreated) {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let broker = Arc::new(MemoryBroker::new());
-    let runtime = Runtime::builder().broker(broker.clone()).start().await?;
+    let runtime = runtime::start().await?;
     let order = |order_id, amount, note: &str| OrderCreated { order_id, amount, note: note.into() };
     runtime.publish(order(1, 20.0, "")).await?;
-    broker.idle().await;
+    settled(&runtime).await;
     runtime.publishing(order(2, 250.0, "")).header("channel", "shop").header("test", "yes").send().await?;
-    broker.idle().await;
+    settled(&runtime).await;
     runtime.publishing(order(3, 30.0, "URGENT")).header("channel", "shop").send().await?;
-    broker.idle().await;
+    settled(&runtime).await;
     runtime.stop().await;
     for name in ["large", "urgent", "from_the_shop"] {
         if let Some(numbers) = runtime.monitor().subscription(name) {

@@ -19,13 +19,14 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
+mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Context, Error, Result, State, event, subscribe};
+use abe_events::{Context, Error, Result, Runtime, State, event, subscribe};
 use tokio::sync::Barrier;
+
+use self::support::settled;
 
 const ACCOUNTS: u64 = 8;
 const STEPS: u32 = 5;
@@ -62,14 +63,13 @@ async fn book(change: &AccountChanged, State(book): State<Book>, ctx: &Context) 
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let broker = Arc::new(MemoryBroker::new());
     let state = Book { steps: Mutex::default(), ended: Mutex::default(), all_at_once: Barrier::new(8) };
     let book = Arc::new(state);
-    let runtime = Runtime::builder().broker(broker.clone()).shared_state(book.clone()).start().await?;
+    let runtime = Runtime::builder().shared_state(book.clone()).start().await?;
     for step in 1..=STEPS {
         runtime.publish_all((1..=ACCOUNTS).map(|account| AccountChanged { account, step })).await?;
     }
-    broker.idle().await;
+    settled(&runtime).await;
     runtime.stop().await;
     for (account, steps) in &*book.steps.lock().unwrap_or_else(PoisonError::into_inner) {
         println!("account {account}: {}", steps.iter().map(u32::to_string).collect::<Vec<_>>().join(", "));

@@ -20,14 +20,14 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
+mod support;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use abe_events::broker::DeadLetterFilter;
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Classify, Context, Outcome, Result, event, subscribe};
+use abe_events::{Classify, Context, Outcome, Result, event, runtime, subscribe};
+
+use self::support::settled;
 
 /// Somebody wants a mail to be sent.
 #[event(topic = "mail.requested")]
@@ -77,11 +77,10 @@ async fn send(mail: &MailRequested, ctx: &Context) -> Result<Outcome, MailError>
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let broker = Arc::new(MemoryBroker::new());
-    let runtime = Runtime::builder().broker(broker.clone()).start().await?;
+    let runtime = runtime::start().await?;
     for id in 1..=3 {
         runtime.publish(MailRequested { id }).await?;
-        broker.idle().await;
+        settled(&runtime).await;
     }
     for letter in runtime.dead_letters().list(&DeadLetterFilter::default()).await? {
         let kind = letter.failures.last().map_or("", |failure| failure.kind.as_str());

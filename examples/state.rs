@@ -14,14 +14,15 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
+mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use abe_events::broker::DeadLetterFilter;
-use abe_events::broker::memory::MemoryBroker;
 use abe_events::handler::{Extractor, Meta, Resolver};
-use abe_events::runtime::Runtime;
-use abe_events::{Error, Result, State, event, subscribe};
+use abe_events::{Error, Result, Runtime, State, event, subscribe};
+
+use self::support::settled;
 
 /// A customer placed an order.
 #[event(topic = "order.created")]
@@ -69,12 +70,11 @@ async fn main() -> Result<()> {
     let refused = Runtime::builder().start().await;
     println!("a missing state is an error at start: {}", refused.is_err());
 
-    let broker = Arc::new(MemoryBroker::new());
     let taxed = Arc::new(Taxed::default());
-    let runtime = Runtime::builder().broker(broker.clone()).state(TaxRate(0.19)).shared_state(taxed.clone()).start().await?;
+    let runtime = Runtime::builder().state(TaxRate(0.19)).shared_state(taxed.clone()).start().await?;
     runtime.publishing(OrderCreated { order_id: 1, amount: 20.0 }).header("tenant", "acme").send().await?;
     runtime.publish(OrderCreated { order_id: 2, amount: 30.0 }).await?;
-    broker.idle().await;
+    settled(&runtime).await;
     for letter in runtime.dead_letters().list(&DeadLetterFilter::default()).await? {
         println!("dead letter: {}", letter.reason());
     }

@@ -1,13 +1,13 @@
 //! Testing: the production pipeline with paused time; an hour of retries passes at once, and nothing is guessed by sleeping.
 //!
 //! ```sh
-//! cargo test --features testing --example testing
+//! cargo test --example testing
 //! ```
 //!
 //! The tests are at the end of this file; its `main` only says how to run them:
 //!
 //! ```text
-//! run me with: cargo test --features testing --example testing
+//! run me with: cargo test --example testing
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
@@ -41,7 +41,7 @@ async fn charge(order: &OrderCreated) -> Result<()> {
 }
 
 fn main() {
-    println!("run me with: cargo test --features testing --example testing");
+    println!("run me with: cargo test --example testing");
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
-use std::sync::Arc;
+mod support;
 
 use abe_events::broker::DeadLetterFilter;
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Context, Error, Message, Payload, Result, Topic, event, subscribe};
+use abe_events::{Context, Error, Message, Payload, Result, Topic, event, runtime, subscribe};
+
+use self::support::settled;
 
 /// One text for the name.
 #[event(topic = "user.registered", version = "v1")]
@@ -63,8 +63,7 @@ async fn welcome(user: &UserRegistered, ctx: &Context) {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let broker = Arc::new(MemoryBroker::new());
-    let runtime = Runtime::builder().broker(broker.clone()).start().await?;
+    let runtime = runtime::start().await?;
     let written = [
         (1, r#"{"name":"Ada Lovelace"}"#),
         (2, r#"{"first":"Grace","last":"Hopper"}"#),
@@ -75,7 +74,7 @@ async fn main() -> Result<()> {
         let message = Message::new(Topic::new("user.registered")?, version, Payload::from_bytes(bytes));
         runtime.publish_message(message).await?;
     }
-    broker.idle().await;
+    settled(&runtime).await;
     for letter in runtime.dead_letters().list(&DeadLetterFilter::default()).await? {
         println!("dead letter: {}", letter.reason());
     }

@@ -15,37 +15,31 @@
 mod events;
 mod handlers;
 mod services;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
 
-use abe_events::broker::memory::MemoryBroker;
 use abe_events::broker::DeadLetterFilter;
-use abe_events::runtime::Runtime;
-use abe_events::{Error, Message, Payload, Result, Topic};
+use abe_events::{Error, Message, Payload, Result, Runtime, Topic};
 
 use self::events::{Item, OrderCreated, UserRegistered};
 use self::services::{Bank, History, UNLUCKY};
+use self::support::settled;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Without a broker of its own a program just says `runtime::start()`, and a URL chooses. This one wants to know when
-    // everything has been handled, because then it ends.
-    let broker = Arc::new(MemoryBroker::new());
+    // `runtime::start()` is enough for a program without state. The handlers were found when the program was linked; what
+    // carries the events is chosen by a URL in `config.yaml` or `ABE_EVENT_URL`, without one it is the memory broker.
     let (bank, history) = (Arc::new(Bank::default()), Arc::new(History::default()));
-    let runtime = Runtime::builder()
-        .group("shop")
-        .broker(broker.clone())
-        .shared_state(bank.clone())
-        .shared_state(history.clone())
-        .start()
-        .await?;
+    let runtime = Runtime::builder().group("shop").shared_state(bank.clone()).shared_state(history.clone()).start().await?;
 
     sign_up(&runtime).await?;
     order(&runtime).await?;
-    broker.idle().await;
+    settled(&runtime).await;
 
     replay_what_failed(&runtime, &bank).await?;
-    broker.idle().await;
+    settled(&runtime).await;
 
     runtime.stop().await;
     history.print();

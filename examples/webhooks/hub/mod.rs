@@ -4,24 +4,24 @@ mod contracts;
 mod handlers;
 mod http;
 mod report;
+#[path = "../../support/mod.rs"]
+mod support;
 mod tally;
 
 use std::sync::Arc;
 
-use abe_events::broker::memory::MemoryBroker;
-use abe_events::runtime::Runtime;
-use abe_events::{Id, Incoming, Message, Payload, Result, Topic};
+use abe_events::{Id, Incoming, Message, Payload, Result, Runtime, Topic};
 use serde_json::value::RawValue;
 
 use self::contracts::Activity;
 pub(crate) use self::report::Report;
+use self::support::settled;
 use self::tally::Tally;
 
 /// A running hub.
 #[derive(Clone)]
 pub(crate) struct Hub {
     runtime: Runtime,
-    broker: Arc<MemoryBroker>,
     tally: Arc<Tally>,
 }
 
@@ -38,9 +38,9 @@ struct Line<'a> {
 impl Hub {
     /// Starts the handlers.
     pub(crate) async fn start() -> Result<Self> {
-        let (broker, tally) = (Arc::new(MemoryBroker::new()), Arc::new(Tally::default()));
-        let runtime = Runtime::builder().group("hub").broker(broker.clone()).shared_state(tally.clone()).start().await?;
-        Ok(Self { runtime, broker, tally })
+        let tally = Arc::new(Tally::default());
+        let runtime = Runtime::builder().group("hub").shared_state(tally.clone()).start().await?;
+        Ok(Self { runtime, tally })
     }
 
     /// Publishes a payload as it came. The delivery's id becomes the event's, so that a redelivery is recognised.
@@ -68,7 +68,7 @@ impl Hub {
 
     /// Waits until every payload has ended, stops, and tells what became of them.
     pub(crate) async fn finish(self) -> Result<Report> {
-        self.broker.idle().await;
+        settled(&self.runtime).await;
         let dead = self.runtime.dead_letters().list(&Default::default()).await?;
         self.runtime.stop().await;
         Ok(Report::new(&self.runtime.monitor(), &self.tally, &dead))
