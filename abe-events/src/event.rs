@@ -45,6 +45,12 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     note = "the first parameter is an event declared with `#[event(topic = \"...\")]`, as `T`, `&T`, `Arc<T>` or `Batch<T>`, or `Message`"
 )]
 pub trait Incoming: Send + Sync + Sized + 'static {
+    /// Whether each of its contracts has a key, as `ordered` needs.
+    const KEYED: bool;
+
+    /// Whether it has no contracts of its own, so that topics must be given.
+    const RAW: bool = false;
+
     /// The contracts a subscription of this type takes.
     fn contracts() -> Vec<&'static EventDescriptor>;
 
@@ -58,6 +64,8 @@ pub trait Incoming: Send + Sync + Sized + 'static {
 
 #[diagnostic::do_not_recommend]
 impl<T: Event> Incoming for T {
+    const KEYED: bool = T::DESCRIPTOR.has_key;
+
     fn contracts() -> Vec<&'static EventDescriptor> {
         vec![T::DESCRIPTOR]
     }

@@ -55,6 +55,9 @@ pub struct Publisher {
     origin: Option<Origin>,
 }
 
+/// The longest key, in bytes: it travels as a header, and brokers bound those.
+pub const KEY_BYTES_MAX: usize = 1024;
+
 /// How many topics are counted one by one; the rest is in the sum only.
 const TOPICS_COUNTED_MAX: usize = 4096;
 
@@ -173,6 +176,14 @@ impl Publisher {
     }
 
     fn check_size(&self, message: &Message) -> Result<()> {
+        if let Some(key) = message.key()
+            && key.len() > KEY_BYTES_MAX
+        {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("key of {} has {} bytes, at most {KEY_BYTES_MAX} are allowed", message.topic(), key.len()),
+            ));
+        }
         let Payload::Encoded(encoded) = message.payload() else { return Ok(()) };
         let (size, max) = (encoded.bytes().len(), self.limits.payload_bytes_max);
         if size <= max {

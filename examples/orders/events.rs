@@ -11,6 +11,7 @@ pub(crate) struct UserRegisteredV1 {
 
 /// A customer signed up.
 #[event(topic = "user.registered", version = "v2", key = user_id, upcast_from = UserRegisteredV1)]
+#[derive(Clone)]
 pub(crate) struct UserRegistered {
     pub(crate) user_id: u64,
     pub(crate) name: String,
@@ -45,7 +46,6 @@ pub(crate) struct Item {
 
 /// The bank took the money for an order.
 #[event(topic = "order.paid", key = user_id)]
-#[derive(Clone)]
 pub(crate) struct OrderPaid {
     pub(crate) order_id: u64,
     pub(crate) user_id: u64,
@@ -65,9 +65,9 @@ pub(crate) struct InvoiceSent {
     pub(crate) order_id: u64,
 }
 
-/// Everything that happens to an order: a union, to subscribe to both topics with types.
+/// What a customer does: a union, to subscribe to several topics with types.
 #[event]
-pub(crate) enum OrderEvent {
-    Created(OrderCreated),
-    Paid(OrderPaid),
+pub(crate) enum CustomerEvent {
+    SignedUp(UserRegistered),
+    Ordered(OrderCreated),
 }

@@ -2,7 +2,7 @@
 
 use abe_events::{Batch, Context, Result, State, subscribe};
 
-use crate::events::{InvoiceSent, OrderCreated, OrderEvent, OrderPaid, ReviewRequested, UserRegistered};
+use crate::events::{CustomerEvent, InvoiceSent, OrderCreated, OrderPaid, ReviewRequested, UserRegistered};
 use crate::services::{Bank, History};
 
 /// Idempotent: the sign-up service publishes again when it is not sure, the customer still gets one mail.
@@ -38,8 +38,8 @@ async fn charge(order: &OrderCreated, bank: &Bank) -> Result<OrderPaid> {
     Ok(OrderPaid { order_id: order.order_id, user_id: order.user_id, amount: order.amount })
 }
 
-/// Up to three payments per call, none of which waits for longer than 100 ms.
-#[subscribe(name = "invoice", batch = 3, max_wait = "100ms")]
+/// Up to three payments per call, none of which waits for longer than 300 ms.
+#[subscribe(name = "invoice", batch = 3, max_wait = "300ms")]
 async fn invoice(payments: Batch<OrderPaid>) -> Vec<InvoiceSent> {
     let total: f64 = payments.iter().map(|paid| paid.amount).sum();
     println!("invoice   {} payments, {total:.2} in all", payments.len());
@@ -52,11 +52,11 @@ async fn file(invoice: &InvoiceSent, State(history): State<History>) {
     history.invoiced(invoice.order_id);
 }
 
-/// Four at once, and yet one after another for each customer: `ordered` follows the events' key.
-#[subscribe(name = "history", ordered, concurrency = 4)]
-async fn history(event: &OrderEvent, State(history): State<History>) {
+/// Four at once, and yet one after another for each customer: `ordered` follows the events' key, over both topics.
+#[subscribe(name = "history", ordered, concurrency = 4, idempotent)]
+async fn history(event: &CustomerEvent, State(history): State<History>) {
     match event {
-        OrderEvent::Created(order) => history.note(order.user_id, format!("order {}", order.order_id)),
-        OrderEvent::Paid(paid) => history.note(paid.user_id, format!("paid {}", paid.order_id)),
+        CustomerEvent::SignedUp(user) => history.note(user.user_id, format!("{} signed up", user.name)),
+        CustomerEvent::Ordered(order) => history.note(order.user_id, format!("order {}", order.order_id)),
     }
 }

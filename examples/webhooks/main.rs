@@ -10,7 +10,17 @@
 //! The contracts are in `hub/contracts.rs`, the handlers in `hub/handlers.rs`. Without an argument it prints:
 //!
 //! ```text
-//! @OUTPUT@
+//! kind                           published handled dead
+//! issue_comment                          1       1    0
+//! issues                                 1       1    0
+//! ping                                   1       1    0
+//! pull_request                           1       1    0
+//! push                                   4       2    1
+//! release                                1       1    0
+//! star                                   1       1    0
+//! workflow_run                           1       1    0
+//! dead letter: github.push: undecodable payload: missing field `deleted` at line 1 column 58
+//! 11 published = 9 handled + 1 filtered + 0 duplicates + 1 dead: adds up
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to the terminal")]
 
@@ -25,7 +35,7 @@ const SAMPLES: &str = include_str!("samples.jsonl");
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let hub = Hub::start().await?;
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {

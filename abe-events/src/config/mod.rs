@@ -56,6 +56,7 @@ use std::time::Duration;
 
 pub use self::redact::redact_url;
 pub use self::sources::Sources;
+pub(crate) use self::sources::overlay;
 use crate::message::PAYLOAD_BYTES_MAX;
 use crate::policy::PolicyPatch;
 use crate::topic::Name;

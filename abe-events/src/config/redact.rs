@@ -20,8 +20,9 @@ pub fn redact_url(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (scheme, after) = rest.split_at(at + 3);
         let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')).unwrap_or(after.len());
-        // A quote may be part of a password: while a `@` follows before the text ends, the URL goes on.
-        let end = after.rfind('@').map_or(end, |sign| if sign > end && !after[end..sign].contains("://") { sign + 1 } else { end });
+        // A quote or a space may be part of a password: up to the last `@` before another URL, this one goes on.
+        let own = after.find("://").unwrap_or(after.len());
+        let end = after[..own].rfind('@').map_or(end, |sign| end.max(sign + 1));
         shown.push_str(scheme);
         push_redacted(&mut shown, &after[..end]);
         rest = &after[end..];
@@ -90,9 +91,20 @@ mod tests {
             "ann:hunter2@db:5432",
             "cannot connect to postgres://ann:hunter2@db and to redis://:hunter2@h",
             "postgres://ann:hunter2@",
+            "postgres://ann:hun\"ter2 hunter2@db and redis://x:y@h",
+            "postgres://ann:p://hunter2@db",
         ] {
             assert!(!redact_url(url).contains("hunter2"), "{}", redact_url(url));
         }
+    }
+
+    #[test]
+    fn a_long_text_is_read_once() {
+        let started = std::time::Instant::now();
+        for text in ["://", ":// ", ":// @", "@", "a:b@c ", "?pass=x&"] {
+            redact_url(&text.repeat(500_000));
+        }
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::policy::PolicyPatch;
 const FILES: [&str; 3] = ["config.yaml", "config.yml", "config.toml"];
 
 /// The largest file that is read; a configuration is a few kilobytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 512 * 1024;
 
 /// Where a [`Config`] is read from; by itself nowhere.
 ///
@@ -177,7 +177,7 @@ fn config_error(text: String) -> Error {
 }
 
 /// Lays what is given of one patch over another.
-fn overlay(to: &mut PolicyPatch, over: &PolicyPatch) {
+pub(crate) fn overlay(to: &mut PolicyPatch, over: &PolicyPatch) {
     macro_rules! lay {
         ($($field:ident)*) => {{
             // Named one by one without `..`, so that a new field cannot be forgotten.

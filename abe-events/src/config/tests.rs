@@ -375,7 +375,7 @@ fn files_are_found_in_order_and_two_sections_are_refused() {
     write("other.yaml", b"event:\n  group: \xff");
     assert!(read(&named).unwrap_err().to_string().ends_with("other.yaml:2: is not UTF-8"));
     write("other.yaml", &vec![b'#'; 1024 * 1024 + 1]);
-    assert!(read(&named).unwrap_err().to_string().ends_with("other.yaml: is larger than 1048576 bytes"));
+    assert!(read(&named).unwrap_err().to_string().ends_with("other.yaml: is larger than 524288 bytes"));
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

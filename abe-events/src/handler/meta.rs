@@ -30,6 +30,13 @@ pub struct Meta<'a> {
     pub lane: &'a LaneContext,
 }
 
+impl<'a> Meta<'a> {
+    /// The message.
+    pub fn message(&self) -> &'a Message {
+        &self.delivery.message
+    }
+}
+
 /// The message beside its payload, and the way to publish from within a handler.
 ///
 /// What is published through it carries the correlation id on, names this message as its cause, and is one hop further.

@@ -64,6 +64,14 @@ impl<'a> Resolver<'a> {
         self.missing.push(what.into());
     }
 
+    /// Looks something up without noting what is missing.
+    pub(crate) fn quietly<T>(&mut self, look_up: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let noted = self.missing.len();
+        let found = look_up(self);
+        self.missing.truncate(noted);
+        found
+    }
+
     /// What was missing, each with its cure.
     pub fn into_missing(self) -> Vec<String> {
         self.missing

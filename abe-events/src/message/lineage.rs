@@ -34,6 +34,14 @@ impl Lineage {
         Arc::new(Self { correlation_id, causation_id, hops, cause, parent: None })
     }
 
+    /// A lineage read from outside with its path, oldest topic first; `None` for an empty path.
+    pub(crate) fn received_along(correlation_id: &Id, causation_id: &Id, hops: u32, path: Vec<Topic>) -> Option<Arc<Self>> {
+        let step = |parent, cause| {
+            Some(Arc::new(Self { correlation_id: correlation_id.clone(), causation_id: causation_id.clone(), hops, cause, parent }))
+        };
+        path.into_iter().fold(None, step)
+    }
+
     /// The id of the event that began the chain.
     pub fn correlation_id(&self) -> &Id {
         &self.correlation_id

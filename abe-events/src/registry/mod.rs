@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::event::EventDescriptor;
 use crate::handler::{CrateLink, HandlerDescriptor};
-use crate::policy::{Policy, PolicyPatch};
+use crate::policy::Policy;
 use crate::topic::{Name, TopicPattern};
 
 /// Everything that is declared, before it is judged.
@@ -91,8 +91,7 @@ impl Declared {
         let name = Name::new(spec.name);
         let group = spec.group.map_or_else(|| Ok(config.group.clone()), Name::new);
         let topics = self.topics_of(handler, capabilities);
-        let base = PolicyPatch { buffer: config.output_buffer, ..PolicyPatch::NONE };
-        let patches = [Some(&base), Some(&config.defaults), Some(&spec.policy), config.for_handler(spec.name)];
+        let patches = [Some(&config.defaults), Some(&spec.policy), config.for_handler(spec.name)];
         let policy = Policy::resolve(patches.into_iter().flatten());
         for text in rules::policy(handler, &policy, capabilities) {
             fault(text, findings);

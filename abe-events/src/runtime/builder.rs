@@ -1,5 +1,6 @@
 //! Settings, state and chosen handlers, before anything runs.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,8 +114,8 @@ impl RuntimeBuilder {
     }
 
     /// Runs these handlers only, whatever else is linked; see [`handlers!`](crate::handlers).
-    pub fn handlers(mut self, handlers: impl IntoIterator<Item = &'static HandlerDescriptor>) -> Self {
-        self.handlers.get_or_insert_default().extend(handlers);
+    pub fn handlers(mut self, handlers: impl IntoIterator<Item = impl Borrow<&'static HandlerDescriptor>>) -> Self {
+        self.handlers.get_or_insert_default().extend(handlers.into_iter().map(|handler| *handler.borrow()));
         self
     }
 
@@ -178,11 +179,14 @@ impl RuntimeBuilder {
         if let Some(group) = self.group {
             config.group = crate::topic::Name::new(&group)?;
         }
-        config.output_buffer = self.output_buffer.or(config.output_buffer);
         config.shutdown_grace = self.shutdown_grace.unwrap_or(config.shutdown_grace);
         config.max_hops = self.max_hops.unwrap_or(config.max_hops);
-        if let Some(defaults) = self.defaults {
-            config.defaults = defaults;
+        if let Some(defaults) = &self.defaults {
+            crate::config::overlay(&mut config.defaults, defaults);
+        }
+        if let Some(messages) = self.output_buffer {
+            config.output_buffer = Some(messages);
+            config.defaults.buffer = Some(messages);
         }
         let declared = match self.handlers {
             Some(handlers) => Declared::only(handlers),

@@ -1,5 +1,6 @@
 //! [`TestBus`] before it is started, and [`Bus`] while it runs.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,7 +72,7 @@ impl TestBus {
     }
 
     /// Runs these handlers only; without it, all that are linked into the test binary. See [`handlers!`](crate::handlers).
-    pub fn handlers(mut self, handlers: impl IntoIterator<Item = &'static HandlerDescriptor>) -> Self {
+    pub fn handlers(mut self, handlers: impl IntoIterator<Item = impl Borrow<&'static HandlerDescriptor>>) -> Self {
         self.builder = self.builder.handlers(handlers);
         self
     }

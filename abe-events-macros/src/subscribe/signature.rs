@@ -1,0 +1,108 @@
+//! The function below `#[subscribe]`: its message, its extractors, its kind.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{FnArg, ReturnType, Safety, Type};
+
+use crate::errors::Errors;
+use crate::item::Function;
+
+/// More parameters than this are a type of their own.
+const EXTRACTORS_MAX: usize = 7;
+
+/// A function that can be a handler.
+pub(crate) struct Handler<'a> {
+    pub(crate) function: &'a Function,
+    pub(crate) message: Parameter<'a>,
+    pub(crate) extractors: Vec<Parameter<'a>>,
+}
+
+/// A parameter: its type, without the reference if it is one.
+pub(crate) struct Parameter<'a> {
+    pub(crate) ty: &'a Type,
+    pub(crate) lent: bool,
+}
+
+impl<'a> Handler<'a> {
+    /// Checks a function; `None` when something was noted.
+    pub(crate) fn new(function: &'a Function, errors: &mut Errors) -> Option<Self> {
+        let sig = &function.sig;
+        check_kind(function, errors);
+        if let Some(variadic) = &sig.variadic {
+            errors.at(variadic, "a handler cannot be variadic");
+        }
+        if let ReturnType::Type(_, ty) = &sig.output
+            && let Some(token) = find_impl(ty.to_token_stream())
+        {
+            errors.at(token, "a handler's return type must be named: `impl Trait` is not");
+        }
+        let mut parameters = Vec::new();
+        for input in &sig.inputs {
+            match input {
+                FnArg::Receiver(receiver) => errors.at(receiver, "a handler is a free function: it has no `self`; take `State<S>` instead"),
+                FnArg::Typed(typed) => parameters.extend(parameter(&typed.ty, errors)),
+            }
+        }
+        if sig.inputs.is_empty() {
+            errors.at(&sig.ident, "a handler takes the event as its first parameter: `async fn handle(event: &OrderCreated)`");
+        }
+        if let Some(beyond) = parameters.get(1 + EXTRACTORS_MAX) {
+            let message = format!(
+                "a handler takes at most {EXTRACTORS_MAX} parameters after its message; put some into a state or an extractor of your own"
+            );
+            errors.at(beyond.ty, message);
+        }
+        let mut parameters = parameters.into_iter();
+        Some(Self { function, message: parameters.next()?, extractors: parameters.collect() })
+    }
+}
+
+fn check_kind(function: &Function, errors: &mut Errors) {
+    let sig = &function.sig;
+    for attribute in &function.attrs {
+        if attribute.path().segments.last().is_some_and(|last| last.ident == "subscribe") {
+            errors.at(attribute, "a function is one handler: for another subscription write another function, or use `topics = [...]`");
+        }
+    }
+    if let Safety::Unsafe(token) = &sig.safety {
+        errors.at(token, "a handler cannot be `unsafe`: nobody would promise what it asks for");
+    }
+    if let Some(abi) = &sig.abi {
+        errors.at(abi, "a handler cannot be `extern`");
+    }
+    if !sig.generics.params.is_empty() {
+        errors.at(&sig.generics, "a handler cannot be generic: it is one function for one subscription");
+    }
+    if let Some(bounds) = &sig.generics.where_clause {
+        errors.at(bounds, "a handler cannot have a `where` clause");
+    }
+}
+
+fn parameter<'a>(ty: &'a Type, errors: &mut Errors) -> Option<Parameter<'a>> {
+    if let Some(token) = find_impl(ty.to_token_stream()) {
+        errors.at(token, "a handler's parameters must be named types: `impl Trait` is not");
+        return None;
+    }
+    match ty {
+        // A type that came through `macro_rules!` stands in an invisible group.
+        Type::Group(group) => parameter(&group.elem, errors),
+        Type::Paren(paren) => parameter(&paren.elem, errors),
+        Type::Reference(reference) => {
+            if let Some(token) = &reference.mutability {
+                errors.at(token, "a handler gets shared references only: its message and states are shared");
+                return None;
+            }
+            Some(Parameter { ty: &reference.elem, lent: true })
+        }
+        _ => Some(Parameter { ty, lent: false }),
+    }
+}
+
+/// The first `impl` within a type.
+fn find_impl(tokens: TokenStream) -> Option<TokenTree> {
+    tokens.into_iter().find_map(|token| match &token {
+        TokenTree::Ident(ident) if ident == "impl" => Some(token),
+        TokenTree::Group(group) => find_impl(group.stream()),
+        _ => None,
+    })
+}

@@ -1,0 +1,203 @@
+//! What the code that `#[event]` writes is made of: reading a payload through its versions, and checks at compile time.
+
+use std::fmt::Display;
+
+use compact_str::{CompactString, ToCompactString};
+
+use crate::event::{Event, EventDescriptor, Incoming, Unreadable};
+use crate::handler::{Form, IntoOutcome, Receive};
+
+/// Reads a payload that is to be of an event's own version.
+pub fn read<T: Event>(version: u32, bytes: &[u8]) -> Result<T, Unreadable> {
+    let known = T::DESCRIPTOR.version;
+    if version > known {
+        return Err(Unreadable::Newer { given: version, known });
+    }
+    if version < known {
+        return Err(Unreadable::NoUpcast { given: version, oldest: (T::DESCRIPTOR.oldest)() });
+    }
+    serde_json::from_slice(bytes).map_err(|error| Unreadable::Malformed(describe(&error, T::DESCRIPTOR, bytes, check_path::<T>)))
+}
+
+/// Reads a payload of an older version than `T`'s, as the event that `T` is upcast from.
+pub fn read_older<T: Event, Old: Event>(version: u32, bytes: &[u8]) -> Result<Old, Unreadable> {
+    if version > Old::DESCRIPTOR.version {
+        // Between the two: `Old` would call it newer than known, which it is not.
+        return Err(Unreadable::NoUpcast { given: version, oldest: (T::DESCRIPTOR.oldest)() });
+    }
+    Old::decode(version, bytes)
+}
+
+/// The result of `upcast_with`.
+pub fn upcast<T: Event, Old: Event, E: Display>(upcast: fn(Old) -> Result<T, E>, old: Old) -> Result<T, Unreadable> {
+    upcast(old).map_err(|error| {
+        let from = Old::DESCRIPTOR.version;
+        // The error may quote the event.
+        Unreadable::Malformed(match T::DESCRIPTOR.sensitive.is_empty() && Old::DESCRIPTOR.sensitive.is_empty() {
+            true => format!("upcast from v{from} failed: {error}"),
+            false => format!("upcast from v{from} failed"),
+        })
+    })
+}
+
+/// A dry decode.
+pub fn check<T: Event>(version: u32, bytes: &[u8]) -> Result<(), Unreadable> {
+    T::decode(version, bytes).map(drop)
+}
+
+/// What is wrong with a payload. Texts of sensitive events say where, and never what.
+fn describe(error: &serde_json::Error, descriptor: &EventDescriptor, bytes: &[u8], path: fn(&[u8]) -> Option<String>) -> String {
+    if descriptor.sensitive.is_empty() {
+        let error = without_value(&error.to_string());
+        return match path(bytes) {
+            Some(path) => format!("{error} (in `{path}`)"),
+            None => error,
+        };
+    }
+    let what = match error.classify() {
+        serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Eof => "JSON that ends too early",
+        serde_json::error::Category::Data => "JSON of another shape",
+        serde_json::error::Category::Io => "cannot be read",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}
+
+/// The text of a serde error without the value it quotes: a field of a nested type may be sensitive.
+fn without_value(text: &str) -> String {
+    for kind in ["invalid type: ", "invalid value: "] {
+        if text.starts_with(kind)
+            && let Some(expected) = text.rfind(", expected ")
+        {
+            return format!("{}{}", kind.trim_end_matches(": "), &text[expected..]);
+        }
+    }
+    text.to_owned()
+}
+
+/// Where in a payload the error is; runs only when there is one.
+fn check_path<T: Event>(bytes: &[u8]) -> Option<String> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.inner().is_data() && error.path().iter().next().is_some() => Some(error.path().to_string()),
+        _ => None,
+    }
+}
+
+/// The text of a key.
+pub fn key_text<K: Display + ?Sized>(key: &K) -> CompactString {
+    key.to_compact_string()
+}
+
+/// Refuses an `upcast_from` that names another topic, or no older version.
+#[track_caller]
+pub const fn check_upcast<New: Event, Old: Event>() {
+    let (new, old) = (New::DESCRIPTOR, Old::DESCRIPTOR);
+    assert!(same_text(new.topic, old.topic), "`upcast_from` must name an event of the same topic");
+    assert!(old.version < new.version, "`upcast_from` must name an older version");
+}
+
+/// Refuses `batch` on a handler that takes one message per call.
+#[track_caller]
+pub const fn check_batch<P: Receive>() {
+    assert!(P::Form::BATCH, "`batch`, `max_wait` and `bytes` need a `Batch<T>` message parameter");
+}
+
+/// Refuses `ordered` for an event without a key.
+#[track_caller]
+pub const fn check_ordered<P: Receive>() {
+    assert!(P::Item::KEYED, "`ordered` needs an event with a key: say `key = ...` in its `#[event(...)]`");
+}
+
+/// Refuses a handler of raw messages that names no topic.
+#[track_caller]
+pub const fn check_topics<P: Receive>() {
+    assert!(!P::Item::RAW, "a handler of `Message` says which topics it takes: `topic = \"...\"` or `topics = [...]`");
+}
+
+/// Refuses a union in which two variants have one topic: the second would never be seen.
+#[track_caller]
+pub const fn check_union(events: &[&EventDescriptor]) {
+    let mut one = 0;
+    while one < events.len() {
+        let mut other = one + 1;
+        while other < events.len() {
+            assert!(!same_text(events[one].topic, events[other].topic), "two variants of a union have the same topic");
+            other += 1;
+        }
+        one += 1;
+    }
+}
+
+/// Whether a handler takes a batch per call.
+pub const fn takes_batch<P: Receive>() -> bool {
+    P::Form::BATCH
+}
+
+/// The contracts of a message parameter.
+pub fn contracts<P: Receive>() -> Vec<&'static EventDescriptor> {
+    P::Item::contracts()
+}
+
+/// The contracts that a handler's return type publishes.
+pub fn publishes<P: Receive, R: IntoOutcome<P::Form>>() -> Vec<&'static EventDescriptor> {
+    R::publishes()
+}
+
+/// The crate of a module path.
+pub const fn crate_of(module: &'static str) -> &'static str {
+    let bytes = module.as_bytes();
+    let mut end = 0;
+    while end < bytes.len() && bytes[end] != b':' {
+        end += 1;
+    }
+    module.split_at(end).0
+}
+
+const fn same_text(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// The place of the macro that is being expanded.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __here {
+    () => {
+        $crate::Location {
+            file: ::core::file!(),
+            line: ::core::line!(),
+            module: ::core::module_path!(),
+            krate: $crate::__private::crate_of(::core::module_path!()),
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_cut_out_of_error_texts() {
+        assert_eq!(
+            without_value("invalid type: string \"4111, expected\", expected u64 at line 1"),
+            "invalid type, expected u64 at line 1"
+        );
+        assert_eq!(without_value("missing field `a`"), "missing field `a`");
+    }
+
+    #[test]
+    fn the_crate_is_the_first_segment() {
+        assert_eq!((crate_of("orders::billing"), crate_of("orders")), ("orders", "orders"));
+    }
+}

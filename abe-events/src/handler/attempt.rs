@@ -1,0 +1,139 @@
+//! One attempt: the handler's future, with a guard around every step of it that runs user code.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+
+use super::bind::Calls;
+use super::feed::{Ended, Feed, InboxKey, Interrupt, Reservation};
+use super::meta::Meta;
+use super::outcome::{Outcome, Reply};
+use crate::broker::{Delivery, FailureKind};
+use crate::event::Unreadable;
+use crate::message::Lineage;
+use crate::panics::text_of;
+
+/// Decodes, filters and reserves a delivery. One that is not to be handled is done with, and the answer is `None`.
+pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: Delivery) -> Option<(Delivery, Option<InboxKey>)> {
+    let opened = guarded("the filter or the decoding", || calls.open(Meta { delivery: &delivery, lane: feed.lane() }));
+    let refused = match opened {
+        Ok(Ok(true)) => None,
+        Ok(Ok(false)) => Some(Ended::Filtered),
+        Ok(Err(unreadable)) => Some(Ended::failed(kind_of(&unreadable), unreadable)),
+        Err(panicked) => Some(panicked),
+    };
+    if let Some(ended) = refused {
+        feed.done(delivery, None, ended);
+        return None;
+    }
+    if !feed.idempotent() {
+        return Some((delivery, None));
+    }
+    let ended = match guarded("the idempotency key", || calls.key()) {
+        Ok(text) => {
+            let key = text.map_or_else(|| InboxKey::Id(delivery.message.id().clone()), InboxKey::Text);
+            match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
+                Reservation::Reserved => return Some((delivery, Some(key))),
+                Reservation::Applied => Ended::Duplicate,
+                Reservation::Busy => Ended::Busy,
+            }
+        }
+        Err(panicked) => panicked,
+    };
+    // The event's own `Drop` may run here, and panic.
+    let dropped = guarded("dropping the event", || calls.forget_last());
+    feed.done(delivery, None, dropped.err().unwrap_or(ended));
+    None
+}
+
+/// Calls the handler with what was opened, and publishes what it returned. What became of it stands in `reply`.
+pub(super) async fn attempt(calls: &mut dyn Calls, feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+    feed.attempt_starts(deliveries.len());
+    let mut started = false;
+    let ended = poll_fn(|cx| step(calls, feed, deliveries, reply, &mut started, cx)).await;
+    if let Some(ended) = ended {
+        reply.fail(ended);
+    }
+    feed.in_user_code(true);
+    let dropped = guarded("dropping the handler's future", || calls.clear());
+    feed.in_user_code(false);
+    if let Err(panicked) = dropped {
+        reply.fail_successes(&panicked);
+        reply.publish.clear();
+    }
+    feed.attempt_ends();
+    if !reply.publish.is_empty() {
+        publish(feed, deliveries, reply).await;
+    }
+}
+
+/// One poll of the attempt; ready with how it ended, unless the handler said so itself.
+fn step(
+    calls: &mut dyn Calls,
+    feed: &mut dyn Feed,
+    deliveries: &[Delivery],
+    reply: &mut Reply,
+    started: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Ended>> {
+    feed.in_user_code(true);
+    let lane = feed.lane();
+    let polled = guarded("the handler", || {
+        if !*started {
+            *started = true;
+            calls.start(deliveries, lane)?;
+        }
+        Ok(calls.poll(cx, lane, reply))
+    });
+    feed.in_user_code(false);
+    match polled {
+        Ok(Ok(Poll::Ready(()))) => Poll::Ready(None),
+        Ok(Ok(Poll::Pending)) => feed.poll_interrupt(cx).map(|interrupt| {
+            Some(match interrupt {
+                Interrupt::Timeout => Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"),
+                Interrupt::Cancelled => Ended::Cancelled,
+            })
+        }),
+        Ok(Err(error)) => Poll::Ready(Some(Outcome::of_error::<crate::Error>(&error))),
+        Err(panicked) => Poll::Ready(Some(panicked)),
+    }
+}
+
+/// Publishes what the handler returned, as effects of the message, or of a batch's first message.
+async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+    let mut messages = std::mem::take(&mut reply.publish);
+    if let Some(cause) = deliveries.first() {
+        let lineage = Lineage::of_effect(&cause.message);
+        messages = messages.into_iter().map(|message| message.with_lineage(Some(lineage.clone()))).collect();
+    }
+    feed.publish(messages);
+    if let Err(error) = poll_fn(|cx| feed.poll_publish(cx)).await {
+        reply.fail_successes(&Ended::failed(FailureKind::Publish, error));
+    }
+}
+
+/// Runs user code; a panic is a failure that says where it was.
+fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
+    // What a panic leaves half-done is dropped before anything looks at it: `Calls::clear`, `Reply::fail`.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
+        drop_quietly(panic);
+        ended
+    })
+}
+
+/// Drops what a panic carried; even that may panic.
+fn drop_quietly(panic: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        #[expect(clippy::mem_forget, reason = "a value whose drop panics with a value like itself has no end")]
+        std::mem::forget(second);
+    }
+}
+
+fn kind_of(unreadable: &Unreadable) -> FailureKind {
+    match unreadable {
+        Unreadable::Newer { .. } | Unreadable::NoUpcast { .. } => FailureKind::Version,
+        Unreadable::Malformed(_) | Unreadable::OtherTopic(_) => FailureKind::Undecodable,
+    }
+}

@@ -1,0 +1,182 @@
+//! From a function to a worker: the part that knows the handler's types, kept as small as it can be.
+//!
+//! For each handler the compiler instantiates one [`Slot`]: open a message, start a call, poll it, drop it. The loops
+//! around it ([`single`](super::single), [`batched`](super::batched)) see it as `dyn Calls` and exist once.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use compact_str::CompactString;
+
+use super::feed::{BoxWorker, Feed, Worker};
+use super::meta::{LaneContext, Meta};
+use super::outcome::{IntoOutcome, Reply};
+use super::payload::{Form, Own, Receive};
+use super::{batched, single};
+use crate::broker::Delivery;
+use crate::error::{Error, Result};
+use crate::event::{Incoming, Unreadable};
+
+/// A handler's typed part, as the loops see it. Everything but `forget` may run user code, and may panic.
+pub(super) trait Calls: Send {
+    /// Decodes and filters a message, and keeps it for the next call; `false` when a filter does not want it.
+    fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable>;
+
+    /// The user's idempotency key of the message opened last, if there is an expression for it.
+    fn key(&self) -> Option<CompactString>;
+
+    /// Drops the message opened last.
+    fn forget_last(&mut self);
+
+    /// Starts a call with what was opened.
+    fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()>;
+
+    /// Goes on with the call, and says in the end what it came to.
+    fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()>;
+
+    /// Drops the call, wherever it stands, and what is still open.
+    fn clear(&mut self);
+}
+
+/// A handler before its function is known. `M` is what the function's glue gets, `I` what filters see.
+pub struct Build<P: Receive, M, I> {
+    take: fn(P::Held) -> M,
+    filter: Option<fn(&I) -> bool>,
+    filter_meta: Option<fn(&Meta<'_>) -> bool>,
+    key: Option<fn(&I) -> CompactString>,
+}
+
+/// Begins a handler of a message parameter.
+pub fn worker<P: Receive>() -> Build<P, P::Held, P::Item> {
+    Build { take: std::convert::identity, filter: None, filter_meta: None, key: None }
+}
+
+impl<P: Receive, I> Build<P, P::Held, I> {
+    /// The function takes its message by value.
+    pub fn by_value(self) -> Build<P, P, I>
+    where
+        P: Own,
+    {
+        Build { take: P::own, filter: self.filter, filter_meta: self.filter_meta, key: self.key }
+    }
+}
+
+impl<P: Receive<Item = I>, M: Send + 'static, I: Incoming> Build<P, M, I> {
+    /// Which events the handler wants.
+    #[must_use]
+    pub fn filter(mut self, filter: fn(&I) -> bool) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Which messages the handler wants, decided before they are decoded.
+    #[must_use]
+    pub fn filter_meta(mut self, filter: fn(&Meta<'_>) -> bool) -> Self {
+        self.filter_meta = Some(filter);
+        self
+    }
+
+    /// What a duplicate is recognised by.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: fn(&I) -> CompactString) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The worker of a function's glue.
+    pub fn run<C, R>(self, call: C) -> BoxWorker
+    where
+        C: Fn(M, Meta<'_>) -> Result<R> + Send + Sync + 'static,
+        R: Future + Send + 'static,
+        R::Output: IntoOutcome<P::Form>,
+    {
+        Box::new(Bound { build: self, call })
+    }
+}
+
+impl<P: Receive, M, I> fmt::Debug for Build<P, M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Build")
+    }
+}
+
+struct Bound<P: Receive, M, C> {
+    build: Build<P, M, P::Item>,
+    call: C,
+}
+
+impl<P, M, C, R> Worker for Bound<P, M, C>
+where
+    P: Receive,
+    M: Send + 'static,
+    C: Fn(M, Meta<'_>) -> Result<R> + Send + Sync + 'static,
+    R: Future + Send + 'static,
+    R::Output: IntoOutcome<P::Form>,
+{
+    fn run<'a>(&'a self, feed: &'a mut dyn Feed) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let calls = Box::new(Slot { bound: self, opened: Vec::new(), future: Box::pin(None), form: PhantomData });
+        if P::Form::BATCH { Box::pin(batched::run(calls, feed)) } else { Box::pin(single::run(calls, feed)) }
+    }
+}
+
+/// A lane's place for one call. The future lives in a box made once, and is replaced there for each call.
+struct Slot<'a, P: Receive, M, C, R> {
+    bound: &'a Bound<P, M, C>,
+    opened: Vec<Arc<P::Item>>,
+    future: Pin<Box<Option<R>>>,
+    form: PhantomData<P::Form>,
+}
+
+impl<P, M, C, R> Calls for Slot<'_, P, M, C, R>
+where
+    P: Receive,
+    M: Send + 'static,
+    C: Fn(M, Meta<'_>) -> Result<R> + Send + Sync + 'static,
+    R: Future + Send + 'static,
+    R::Output: IntoOutcome<P::Form>,
+{
+    fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable> {
+        let build = &self.bound.build;
+        if build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
+            return Ok(false);
+        }
+        let item = P::Item::open(&meta.delivery.message)?;
+        if build.filter.is_some_and(|wanted| !wanted(&item)) {
+            return Ok(false);
+        }
+        self.opened.push(item);
+        Ok(true)
+    }
+
+    fn key(&self) -> Option<CompactString> {
+        Some(self.bound.build.key?(self.opened.last()?))
+    }
+
+    fn forget_last(&mut self) {
+        self.opened.pop();
+    }
+
+    fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()> {
+        // Neither can happen: the loops start a call only with what they opened.
+        let nothing = || Error::msg("a call was started without a message");
+        let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
+        let meta = Meta { delivery: deliveries.first().ok_or_else(nothing)?, lane };
+        let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
+        self.future.as_mut().set(Some(future));
+        Ok(())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()> {
+        let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        future.poll(cx).map(|outcome| outcome.settle(reply, &lane.publisher))
+    }
+
+    fn clear(&mut self) {
+        self.future.as_mut().set(None);
+        self.opened.clear();
+    }
+}
