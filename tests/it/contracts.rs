@@ -8,7 +8,7 @@ use super::support::Notes;
 
 /// An event without a subscriber.
 #[event(topic = "it.nobody")]
-pub struct Nobody {}
+pub(crate) struct Nobody {}
 
 #[event(topic = "it.user", version = "v1")]
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use abe_events::testing::TestBus;
 use abe_events::{Result, event, handlers, subscribe};
 use serde::{Deserialize, Deserializer};
 
-use super::support::{Notes, Ordered, builder, until};
+use super::support::{Notes, Ordered};
 
 #[event(topic = "it.old", version = 1)]
 #[derive(Clone)]
@@ -96,43 +96,4 @@ async fn i35_a_panic_in_upcaster_decoder_drop_or_key_harms_nothing_else(bus: Tes
     let letters = bus.dead_letters().await;
     assert_eq!(letters.len(), 3, "{letters:#?}");
     assert!(bus.monitor().balances(), "{}", bus.monitor());
-}
-
-#[subscribe(retry(attempts = 1), concurrency = 4)]
-async fn panics_always(order: &Ordered, notes: &Notes) {
-    if order.number != u32::MAX {
-        panic!("number {}", order.number);
-    }
-    notes.add("alive");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i35_100_000_panics_leak_no_permit_task_or_memory() {
-    // The default hook prints every panic; a hundred thousand of them say nothing more than one.
-    std::panic::set_hook(Box::new(|_| {}));
-    let notes = Notes::default();
-    let runtime = builder().handlers(handlers![panics_always]).state(notes.clone()).start().await.unwrap();
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let before = (tasks(), resident_bytes());
-    for round in 0..10 {
-        runtime.publish_all((0..10_000).map(|n| Ordered::new(round * 10_000 + n))).await.unwrap();
-        until("the round is through", || runtime.monitor().total().pending == 0).await;
-        runtime.dead_letters().purge(&abe_events::broker::DeadLetterFilter::default()).await.unwrap();
-    }
-    runtime.publish(Ordered::new(u32::MAX)).await.unwrap();
-    until("the subscription still works", || notes.len() == 1).await;
-    let monitor = runtime.monitor();
-    assert_eq!(monitor.total().panicked, 100_000);
-    assert!(monitor.balances() && monitor.total().in_flight == 0);
-    assert_eq!(tasks(), before.0);
-    let grown = resident_bytes().saturating_sub(before.1);
-    assert!(grown < 64 * 1024 * 1024, "resident memory grew by {grown} bytes");
-    runtime.stop().await;
-    let _ = std::panic::take_hook();
-}
-
-/// Resident memory of this process; 0 where the system does not tell.
-pub fn resident_bytes() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }

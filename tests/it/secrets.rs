@@ -43,5 +43,6 @@ async fn i54_sensitive_fields_are_shown_nowhere(bus: TestBus) {
         assert!(!text.contains("hunter2") && !text.contains("4711"), "{text}");
     }
     assert!(texts.iter().any(|text| text.contains("[sensitive]") && text.contains("ada")), "{texts:#?}");
-    assert_eq!(letters[3].message.payload().to_bytes().unwrap().len(), 53, "the stored bytes are untouched");
+    let kept = letters.iter().any(|letter| letter.message.payload().to_bytes().unwrap().ends_with(br#""hunter2", "hunter2"#));
+    assert!(kept, "the stored bytes are untouched");
 }

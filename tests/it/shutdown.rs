@@ -119,28 +119,6 @@ async fn i37_i14_nothing_is_lost_and_no_attempt_spent_over_1_000_rolling_restart
     assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "each exactly once");
 }
 
-#[tokio::test]
-async fn a20_1_000_start_stop_cycles_leave_nothing() {
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    let cycle = async || {
-        let runtime = builder().handlers(handlers![quick, waits_for_more]).state(Notes::default()).start().await.unwrap();
-        runtime.publish(Ordered::new(1)).await.unwrap();
-        runtime.stop().await;
-    };
-    for _ in 0..50 {
-        cycle().await;
-    }
-    let before = (tasks(), threads(), super::panics::resident_bytes());
-    for _ in 0..1000 {
-        cycle().await;
-    }
-    until("watchdog threads have ended", || threads() <= before.1 + 8).await;
-    assert_eq!(tasks(), before.0);
-    let grown = super::panics::resident_bytes().saturating_sub(before.2);
-    assert!(grown < 48 * 1024 * 1024, "resident memory grew by {grown} bytes");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_second_stop_and_a_dropped_handle_are_harmless() {
     let runtime = builder().handlers(handlers![quick]).state(Notes::default()).start().await.unwrap();

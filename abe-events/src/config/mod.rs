@@ -171,7 +171,12 @@ impl Config {
 fn likely(given: &str, separator: char, known: &[String]) -> Option<usize> {
     let tail = format!("{separator}{given}");
     let near = || nearest::nearest(given, known.iter().map(String::as_str)).and_then(|near| known.iter().position(|name| name == near));
-    known.iter().position(|name| name.ends_with(&tail)).or_else(near)
+    // Most people write the function's name without its modules.
+    let last = |name: &'_ str| name.rsplit(separator).next().unwrap_or(name).to_owned();
+    let lasts: Vec<String> = known.iter().map(|name| last(name)).collect();
+    let near_last =
+        || nearest::nearest(given, lasts.iter().map(String::as_str)).and_then(|near| lasts.iter().position(|name| name == near));
+    known.iter().position(|name| name.ends_with(&tail)).or_else(near).or_else(near_last)
 }
 
 impl fmt::Debug for Config {

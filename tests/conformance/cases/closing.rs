@@ -26,10 +26,13 @@ pub(crate) async fn continue_after_close(bench: &Bench<'_>) -> Check {
             break;
         }
         let consumer = bench.consumer(&spec).await?;
-        // At most `share`, so that every round closes while more is waiting.
-        let mut held = bench.hold(&*consumer, share).await?;
-        got.extend(held.iter().map(Got::of));
-        bench.ack(&*consumer, held.split_off(0)).await?;
+        // Exactly `share`, so that every round closes while more is waiting.
+        let end = got.len() + share;
+        while got.len() < end {
+            let deliveries = bench.take(&*consumer, 32.min(end - got.len())).await?;
+            got.extend(deliveries.iter().map(Got::of));
+            bench.ack(&*consumer, deliveries).await?;
+        }
         bench.close(&*consumer).await?;
         bench.close(&*consumer).await?;
     }
