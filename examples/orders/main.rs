@@ -8,17 +8,17 @@
 //! It prints the following, the upper part in any order:
 //!
 //! ```text
-//! charge    customer 7: 19.99
-//! charge    customer 7: 250.00
-//! charge    customer 7: 80.00
-//! invoice   3 payments, 349.99 in all
+//! welcome   UserRegistered { user_id: 7, name: "Ada", email: [sensitive] }
+//! welcome   UserRegistered { user_id: 13, name: "Bob", email: [sensitive] }
 //! pack      order 1: 2 x teapot
 //! pack      order 2: 2 x kettle
 //! pack      order 3: 2 x samovar
 //! pack      order 4: 2 x cups
+//! charge    customer 7: 19.99
+//! charge    customer 7: 250.00
+//! charge    customer 7: 80.00
 //! consent   order 3 over 250.00, hop 1
-//! welcome   UserRegistered { user_id: 7, name: "Ada", email: [sensitive] }
-//! welcome   UserRegistered { user_id: 13, name: "Bob", email: [sensitive] }
+//! invoice   3 payments, 349.99 in all
 //! dead      order.created in `charge` after 3 attempts: the bank does not answer
 //! replayed  1
 //! charge    customer 13: 20.00
