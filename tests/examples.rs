@@ -1,6 +1,7 @@
 //! Every example runs to its end and prints what its first lines say it prints, so that no header can lie.
 //!
 //! The expected lines are the first `text` block of the example's own documentation; `…` stands for anything.
+#![expect(clippy::expect_used, reason = "a test that cannot go on says where")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

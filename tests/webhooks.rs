@@ -1,4 +1,5 @@
 //! The pipeline of the webhook example: own payloads, real ones if they are at hand, and the endpoint over HTTP.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
 
 #[path = "../examples/webhooks/hub/mod.rs"]
 mod hub;

@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo run --example webhooks                               # a few payloads of our own
 //! cargo run --example webhooks -- payloads.jsonl             # {"event": NAME, "payload": {...}} a line
-//! cargo run --example webhooks -- --listen 127.0.0.1:8080    # POST /webhook, until Ctrl-C; default 127.0.0.1:0
+//! cargo run --example webhooks -- --listen 127.0.0.1:8080    # POST /webhook, until SIGINT or SIGTERM; default 127.0.0.1:0
 //! RUST_LOG=info cargo run --example webhooks                 # with a line for each payload
 //! ```
 //!
@@ -51,10 +51,23 @@ async fn main() -> Result<()> {
 async fn listen(hub: &Hub, address: &str) -> Result<()> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/webhook", listener.local_addr()?);
-    let end = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::error!(%error, "cannot listen for Ctrl-C");
+    hub.serve(listener, told_to_stop()).await
+}
+
+/// The endpoint closes first and the runtime drains afterwards, so that nothing is accepted that nobody will handle.
+/// A program without an endpoint just waits for `runtime.stopped()`.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
         }
     };
-    hub.serve(listener, end).await
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
 }
