@@ -173,7 +173,7 @@ fn handlers_that_nobody_knows_are_told_with_the_nearest() {
             "config.yaml:5: no handler is called \"elsewhere\"",
             "config.yaml:3: no handler is called \"orders.bil\", did you mean \"orders.bill\"?",
             "config.yaml:4: no handler is called \"ship\", did you mean \"orders.ship\"?",
-            "the environment: no handler is called \"SHIPS\"",
+            "the environment: no handler is called \"SHIPS\", did you mean \"orders.ship\"?",
         ]
     );
 }
