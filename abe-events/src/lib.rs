@@ -1,4 +1,4 @@
-//! Declarative, loss-free event handling.
+//! Event handling for services, declared instead of wired.
 //!
 //! Events are typed structs, handlers are functions, and attributes say what is to become of them. What lies between
 //! "published" and "handled" is the runtime's: acks, retries, dead letters, batches, filters, duplicates, versions,
