@@ -5,7 +5,9 @@
 
 mod feed;
 mod fetch;
+mod renewal;
 mod settle;
+mod tally;
 mod verdict;
 
 use std::panic::AssertUnwindSafe;
