@@ -199,18 +199,30 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         let ended = inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         return ended.clone().unwrap_or(Stopped::Drained);
     };
-    tracing::info!(grace = ?inner.config.shutdown_grace, "draining: nothing new is started, what is in flight is finished");
+    tracing::info!(grace = ?inner.config.shutdown_grace, "draining: what is in flight is finished");
     let deadline = tokio::time::sleep(inner.config.shutdown_grace);
+    let finished = async {
+        if inner.ends_with_process() {
+            handle_backlog(inner).await;
+        }
+        inner.shutdown.last_start.cancel();
+        all(&mut lanes).await;
+    };
     let cut = tokio::select! {
-        () = all(&mut lanes) => None,
+        () = finished => None,
         () = deadline => Some(busy(inner)),
         () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
     };
     if cut.is_some() {
+        inner.shutdown.last_start.cancel();
         inner.shutdown.cancel.cancel();
         // A handler that awaits is dropped at once; one that keeps its thread cannot be, and is left behind.
         let _ = tokio::time::timeout(Duration::from_secs(1), all(&mut lanes)).await;
         lanes.abort_all();
+    }
+    let left: u64 = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth().pending()).sum();
+    if left > 0 && inner.ends_with_process() {
+        tracing::error!(left, "messages end with this process: the memory broker keeps nothing, and these were not handled in time");
     }
     close_all(&inner.subscriptions).await;
     if inner.owns_broker
@@ -230,6 +242,17 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     *inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ended.clone());
     inner.shutdown.advance(RuntimeState::Stopped);
     ended
+}
+
+/// What waits in a broker that ends with this runtime is handled now or never. What is due later is not waited for.
+async fn handle_backlog(inner: &Inner) {
+    let waits = || {
+        let depths = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth());
+        depths.map(|depth| depth.ready + depth.unsettled).sum::<u64>() > 0
+    };
+    while waits() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn all(lanes: &mut JoinSet<()>) {

@@ -37,8 +37,9 @@ pub(super) struct LaneFeed<'a> {
     verdicts: Verdicts<'a>,
     /// Where a delivery has a lease.
     renewal: Option<Renewal<'a>>,
-    /// Ready when the runtime drains, and when its grace time is over.
+    /// Ready when the runtime drains, when nothing more is to be started, and when its grace time is over.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    last_start: Pin<Box<WaitForCancellationFutureOwned>>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// One timer for the attempt's timeout; armed only for an attempt that was pending.
     timer: Pin<Box<Sleep>>,
@@ -69,7 +70,8 @@ impl<'a> LaneFeed<'a> {
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
-            draining: Box::pin(subscription.shutdown.drain.clone().cancelled_owned()),
+            draining: Box::pin(subscription.shutdown.draining.clone().cancelled_owned()),
+            last_start: Box::pin(subscription.shutdown.last_start.clone().cancelled_owned()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
             timer: timer(),
             armed: false,
@@ -99,8 +101,8 @@ impl<'a> LaneFeed<'a> {
         std::future::poll_fn(|cx| self.settling.poll_flush(cx)).await;
     }
 
-    fn is_draining(&self) -> bool {
-        self.subscription.shutdown.drain.is_cancelled()
+    fn is_over(&self) -> bool {
+        self.subscription.shutdown.last_start.is_cancelled()
     }
 
     /// Takes from what is waiting; what must not reach the handler ends here.
@@ -153,17 +155,17 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
-    /// Waits for deliveries: `true` when there are some, `false` when the lane drains or `until` is over.
+    /// Waits for deliveries: `true` when there are some, `false` when the lane is to end.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         // What is finished must not wait for what is still to come.
         ready!(self.settling.poll_flush(cx));
-        if self.is_draining() {
+        if self.is_over() {
             return Poll::Ready(false);
         }
         if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
             return Poll::Ready(received);
         }
-        self.draining.as_mut().poll(cx).map(|()| false)
+        self.last_start.as_mut().poll(cx).map(|()| false)
     }
 }
 
@@ -174,7 +176,7 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if self.is_draining() {
+            if self.is_over() {
                 // What was not started goes back and costs no attempt.
                 return Poll::Ready(None);
             }
@@ -197,7 +199,7 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if self.is_draining() {
+            if self.is_over() {
                 return Poll::Ready(None);
             }
             if let Some(delivery) = self.next_waiting() {
@@ -206,6 +208,9 @@ impl Feed for LaneFeed<'_> {
             match self.poll_fetch(cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(None),
+                // Nothing more at hand: a runtime that drains does not wait for a batch to fill.
+                Poll::Pending if self.subscription.shutdown.draining.is_cancelled() => return Poll::Ready(None),
+                Poll::Pending if self.draining.as_mut().poll(cx).is_ready() => return Poll::Ready(None),
                 Poll::Pending if self.poll_renewal(cx).is_ready() => return Poll::Ready(None),
                 Poll::Pending => return self.batch_timer.as_mut().poll(cx).map(|()| None),
             }
