@@ -5,10 +5,10 @@ use quote::{format_ident, quote_spanned};
 use syn::{Data, DeriveInput, Fields as SynFields, Index, Member};
 
 use super::fields::Fields;
-use crate::krate::{Krate, located};
+use crate::krate::located;
 
 /// The implementation; nothing for a type without sensitive fields.
-pub(crate) fn implementation(item: &DeriveInput, fields: &Fields, _: &Krate) -> TokenStream {
+pub(crate) fn implementation(item: &DeriveInput, fields: &Fields) -> TokenStream {
     if !fields.any_sensitive() {
         return TokenStream::new();
     }
