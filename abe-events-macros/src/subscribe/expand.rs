@@ -19,7 +19,7 @@ pub(crate) fn expand(options: &Options, handler: &Handler<'_>) -> TokenStream {
     let name = &function.sig.ident;
     let span = located(name.span());
     let private = options.krate.private(span);
-    let (vis, descriptor) = (&function.vis, format_ident!("__abe_handler_{name}", span = span));
+    let (vis, descriptor) = (&function.vis, format_ident!("__abe_handler_{}", name, span = span));
     let (spec, bind, publishes) = (spec(options, handler), bind(options, handler), publishes(options, handler));
     let message = handler.message.ty;
     let at = located(message.span());

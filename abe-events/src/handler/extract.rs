@@ -1,5 +1,6 @@
 //! The parameters of a handler after its message: prepared once at start, extracted for each call.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -124,24 +125,32 @@ impl<X: Extractor> Extractor for Option<X> {
     }
 }
 
-/// A prepared extractor, as a bound handler keeps it.
-#[derive(Debug)]
-pub struct Prepared<X: Extractor>(X::Prepared);
+/// A prepared extractor, as a bound handler keeps it; without bounds of its own, as [`Build`](super::bind::Build).
+pub struct Prepared<X, P>(P, PhantomData<fn() -> X>);
 
-impl<X: Extractor> Prepared<X> {
+impl<X, P> Prepared<X, P> {
     /// The parameter for one call.
     ///
     /// # Errors
     ///
     /// What the extractor says.
-    pub fn extract(&self, meta: Meta<'_>) -> Result<X> {
+    pub fn extract(&self, meta: Meta<'_>) -> Result<X>
+    where
+        X: Extractor<Prepared = P>,
+    {
         X::extract(&self.0, meta)
     }
 }
 
+impl<X, P> fmt::Debug for Prepared<X, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared")
+    }
+}
+
 /// Prepares an extractor that the handler takes by value.
-pub fn prepare<X: Extractor>(resolver: &mut Resolver<'_>) -> Option<Prepared<X>> {
-    X::prepare(resolver).map(Prepared)
+pub fn prepare<X: Extractor>(resolver: &mut Resolver<'_>) -> Option<Prepared<X, X::Prepared>> {
+    X::prepare(resolver).map(|prepared| Prepared(prepared, PhantomData))
 }
 
 /// Decides what a parameter `&X` is: an extractor if `X` is one, else a state.
@@ -165,7 +174,7 @@ pub trait LentExtractor {
     type Extractor: Extractor;
 
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor>> {
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor, <Self::Extractor as Extractor>::Prepared>> {
         prepare(resolver)
     }
 }
@@ -175,16 +184,14 @@ impl<X: Extractor> LentExtractor for Lent<X> {
 }
 
 /// `&X` where `X` is not an extractor: a state.
-pub trait LentState {
-    /// What is extracted and lent.
-    type Extractor: Extractor;
-
+pub trait LentState<X> {
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor>> {
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<State<X>, Arc<X>>>
+    where
+        X: Send + Sync + 'static,
+    {
         prepare(resolver)
     }
 }
 
-impl<X: Send + Sync + 'static> LentState for &Lent<X> {
-    type Extractor = State<X>;
-}
+impl<X> LentState<X> for &Lent<X> {}
