@@ -32,19 +32,19 @@ impl ::abe_events::Event for OrderCreated {
         ::core::option::Option::Some(::abe_events::__private::key_text(&self.user_id))
     }
     fn decode(
-        version: u32,
-        bytes: &[u8],
+        __abe_version: u32,
+        __abe_bytes: &[u8],
     ) -> ::core::result::Result<Self, ::abe_events::Unreadable> {
-        if version < 2u32 {
-            let old = ::abe_events::__private::read_older::<
+        if __abe_version < 2u32 {
+            let __abe_old = ::abe_events::__private::read_older::<
                 Self,
                 OrderCreatedV1,
-            >(version, bytes)?;
+            >(__abe_version, __abe_bytes)?;
             return ::core::result::Result::Ok(
-                <Self as ::core::convert::From<OrderCreatedV1>>::from(old),
+                <Self as ::core::convert::From<OrderCreatedV1>>::from(__abe_old),
             );
         }
-        ::abe_events::__private::read(version, bytes)
+        ::abe_events::__private::read(__abe_version, __abe_bytes)
     }
 }
 const _: () = ::abe_events::__private::check_upcast::<OrderCreated, OrderCreatedV1>();

@@ -13,14 +13,14 @@ enum Signup {
 impl ::core::fmt::Debug for Signup {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         match self {
-            Self::Named { name: field0, password: _ } => {
+            Self::Named { name: __abe_field0, password: _ } => {
                 f.debug_struct("Named")
-                    .field("name", field0)
+                    .field("name", __abe_field0)
                     .field("password", &::core::format_args!("[sensitive]"))
                     .finish()
             }
-            Self::Anonymous { 0: field0 } => {
-                f.debug_tuple("Anonymous").field(field0).finish()
+            Self::Anonymous { 0: __abe_field0 } => {
+                f.debug_tuple("Anonymous").field(__abe_field0).finish()
             }
             Self::None {} => f.debug_tuple("None").finish(),
         }
@@ -47,22 +47,25 @@ impl ::abe_events::Event for Signup {
         ::core::option::Option::Some(
             ::abe_events::__private::key_text(
                 &{
-                    let event = self;
-                    let signup: &Self = event;
+                    let __abe_event = self;
+                    let signup: &Self = __abe_event;
                     signup.name.len()
                 },
             ),
         )
     }
     fn decode(
-        version: u32,
-        bytes: &[u8],
+        __abe_version: u32,
+        __abe_bytes: &[u8],
     ) -> ::core::result::Result<Self, ::abe_events::Unreadable> {
-        if version < 2u32 {
-            let old = ::abe_events::__private::read_older::<Self, V1>(version, bytes)?;
-            return ::abe_events::__private::upcast::<Self, V1, _>(convert, old);
+        if __abe_version < 2u32 {
+            let __abe_old = ::abe_events::__private::read_older::<
+                Self,
+                V1,
+            >(__abe_version, __abe_bytes)?;
+            return ::abe_events::__private::upcast::<Self, V1, _>(convert, __abe_old);
         }
-        ::abe_events::__private::read(version, bytes)
+        ::abe_events::__private::read(__abe_version, __abe_bytes)
     }
 }
 const _: () = ::abe_events::__private::check_upcast::<Signup, V1>();

@@ -20,15 +20,15 @@ static __abe_handler_bill: ::abe_events::__private::HandlerDescriptor = ::abe_ev
     },
     bind: {
         fn bind(
-            resolver: &mut ::abe_events::__private::Resolver<'_>,
+            __abe_resolver: &mut ::abe_events::__private::Resolver<'_>,
         ) -> ::core::option::Option<::abe_events::__private::BoxWorker> {
             #[allow(unused_imports)]
             use ::abe_events::__private::{LentExtractor as _, LentState as _};
             ::core::option::Option::Some(
                 ::abe_events::__private::worker::<OrderCreated>()
                     .by_value()
-                    .run(move |message, meta| {
-                        ::core::result::Result::Ok(bill(message))
+                    .run(move |__abe_message, __abe_meta| {
+                        ::core::result::Result::Ok(bill(__abe_message))
                     }),
             )
         }

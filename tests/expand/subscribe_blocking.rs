@@ -22,18 +22,20 @@ static __abe_handler_bill: ::abe_events::__private::HandlerDescriptor = ::abe_ev
     },
     bind: {
         fn bind(
-            resolver: &mut ::abe_events::__private::Resolver<'_>,
+            __abe_resolver: &mut ::abe_events::__private::Resolver<'_>,
         ) -> ::core::option::Option<::abe_events::__private::BoxWorker> {
             #[allow(unused_imports)]
             use ::abe_events::__private::{LentExtractor as _, LentState as _};
             ::core::option::Option::Some(
                 ::abe_events::__private::worker::<OrderCreated>()
-                    .idempotency_key(|event| ::abe_events::__private::key_text(
-                        &key_of(event),
+                    .idempotency_key(|__abe_event| ::abe_events::__private::key_text(
+                        &key_of(__abe_event),
                     ))
-                    .run(move |message, meta| {
+                    .run(move |__abe_message, __abe_meta| {
                         ::core::result::Result::Ok(
-                            ::abe_events::__private::blocking(move || bill(&message)),
+                            ::abe_events::__private::blocking(move || bill(
+                                &__abe_message,
+                            )),
                         )
                     }),
             )

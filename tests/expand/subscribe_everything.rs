@@ -58,15 +58,17 @@ pub(crate) static __abe_handler_bill: ::abe_events::__private::HandlerDescriptor
     },
     bind: {
         fn bind(
-            resolver: &mut ::abe_events::__private::Resolver<'_>,
+            __abe_resolver: &mut ::abe_events::__private::Resolver<'_>,
         ) -> ::core::option::Option<::abe_events::__private::BoxWorker> {
             #[allow(unused_imports)]
             use ::abe_events::__private::{LentExtractor as _, LentState as _};
-            let extractor0 = ::abe_events::__private::prepare::<State<Ledger>>(resolver);
-            let extractor1 = (&::abe_events::__private::Lent::<Pool>::new())
-                .prepare_lent(resolver);
-            let extractor0 = extractor0?;
-            let extractor1 = extractor1?;
+            let __abe_extractor0 = ::abe_events::__private::prepare::<
+                State<Ledger>,
+            >(__abe_resolver);
+            let __abe_extractor1 = (&::abe_events::__private::Lent::<Pool>::new())
+                .prepare_lent(__abe_resolver);
+            let __abe_extractor0 = __abe_extractor0?;
+            let __abe_extractor1 = __abe_extractor1?;
             ::core::option::Option::Some(
                 ::abe_events::__private::worker::<Batch<OrderCreated>>()
                     .filter(|order| order.total > 1.0)
@@ -74,11 +76,12 @@ pub(crate) static __abe_handler_bill: ::abe_events::__private::HandlerDescriptor
                     .idempotency_key(|order| ::abe_events::__private::key_text(
                         &order.id,
                     ))
-                    .run(move |message, meta| {
-                        let extractor0 = extractor0.extract(meta)?;
-                        let extractor1 = extractor1.extract(meta)?;
+                    .run(move |__abe_message, __abe_meta| {
+                        let __abe_extractor0 = __abe_extractor0.extract(__abe_meta)?;
+                        let __abe_extractor1 = __abe_extractor1.extract(__abe_meta)?;
                         ::core::result::Result::Ok(async move {
-                            bill(&message, extractor0, &extractor1).await
+                            bill(&__abe_message, __abe_extractor0, &__abe_extractor1)
+                                .await
                         })
                     }),
             )

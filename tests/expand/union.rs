@@ -20,34 +20,34 @@ impl ::abe_events::Incoming for OrderEvent {
         ]
     }
     fn open(
-        message: &::abe_events::Message,
+        __abe_message: &::abe_events::Message,
     ) -> ::core::result::Result<::std::sync::Arc<Self>, ::abe_events::Unreadable> {
-        if message.topic().as_str()
+        if __abe_message.topic().as_str()
             == <<OrderCreated as ::abe_events::__private::UnionVariant>::Event as ::abe_events::Event>::DESCRIPTOR
                 .topic
         {
-            let value = <OrderCreated as ::abe_events::__private::UnionVariant>::open(
-                message,
+            let __abe_value = <OrderCreated as ::abe_events::__private::UnionVariant>::open(
+                __abe_message,
             )?;
             return ::core::result::Result::Ok(
-                ::std::sync::Arc::new(Self::Created { 0: value }),
+                ::std::sync::Arc::new(Self::Created { 0: __abe_value }),
             );
         }
-        if message.topic().as_str()
+        if __abe_message.topic().as_str()
             == <<Arc<
                 OrderPaid,
             > as ::abe_events::__private::UnionVariant>::Event as ::abe_events::Event>::DESCRIPTOR
                 .topic
         {
-            let value = <Arc<
+            let __abe_value = <Arc<
                 OrderPaid,
-            > as ::abe_events::__private::UnionVariant>::open(message)?;
+            > as ::abe_events::__private::UnionVariant>::open(__abe_message)?;
             return ::core::result::Result::Ok(
-                ::std::sync::Arc::new(Self::Paid { 0: value }),
+                ::std::sync::Arc::new(Self::Paid { 0: __abe_value }),
             );
         }
         ::core::result::Result::Err(
-            ::abe_events::Unreadable::OtherTopic(message.topic().clone()),
+            ::abe_events::Unreadable::OtherTopic(__abe_message.topic().clone()),
         )
     }
 }

@@ -125,32 +125,31 @@ impl<X: Extractor> Extractor for Option<X> {
     }
 }
 
-/// A prepared extractor, as a bound handler keeps it; without bounds of its own, as [`Build`](super::bind::Build).
-pub struct Prepared<X, P>(P, PhantomData<fn() -> X>);
+/// A prepared extractor, as a bound handler keeps it. It names no trait, so a parameter that is no extractor is reported
+/// once, where it stands.
+pub struct Prepared<X>(Box<dyn Fn(Meta<'_>) -> Result<X> + Send + Sync>);
 
-impl<X, P> Prepared<X, P> {
+impl<X> Prepared<X> {
     /// The parameter for one call.
     ///
     /// # Errors
     ///
     /// What the extractor says.
-    pub fn extract(&self, meta: Meta<'_>) -> Result<X>
-    where
-        X: Extractor<Prepared = P>,
-    {
-        X::extract(&self.0, meta)
+    pub fn extract(&self, meta: Meta<'_>) -> Result<X> {
+        (self.0)(meta)
     }
 }
 
-impl<X, P> fmt::Debug for Prepared<X, P> {
+impl<X> fmt::Debug for Prepared<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Prepared")
     }
 }
 
 /// Prepares an extractor that the handler takes by value.
-pub fn prepare<X: Extractor>(resolver: &mut Resolver<'_>) -> Option<Prepared<X, X::Prepared>> {
-    X::prepare(resolver).map(|prepared| Prepared(prepared, PhantomData))
+pub fn prepare<X: Extractor>(resolver: &mut Resolver<'_>) -> Option<Prepared<X>> {
+    let prepared = X::prepare(resolver)?;
+    Some(Prepared(Box::new(move |meta| X::extract(&prepared, meta))))
 }
 
 /// Decides what a parameter `&X` is: an extractor if `X` is one, else a state.
@@ -169,24 +168,19 @@ impl<X> Lent<X> {
 }
 
 /// `&X` where `X` is an extractor.
-pub trait LentExtractor {
-    /// What is extracted and lent.
-    type Extractor: Extractor;
-
+pub trait LentExtractor<X: Extractor> {
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor, <Self::Extractor as Extractor>::Prepared>> {
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<X>> {
         prepare(resolver)
     }
 }
 
-impl<X: Extractor> LentExtractor for Lent<X> {
-    type Extractor = X;
-}
+impl<X: Extractor> LentExtractor<X> for Lent<X> {}
 
 /// `&X` where `X` is not an extractor: a state.
 pub trait LentState<X> {
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<State<X>, Arc<X>>>
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<State<X>>>
     where
         X: Send + Sync + 'static,
     {
