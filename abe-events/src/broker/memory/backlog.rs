@@ -115,6 +115,7 @@ impl Backlog {
 }
 
 #[cfg(all(test, not(abe_loom)))]
+#[expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 mod tests {
     use super::*;
     use crate::message::Payload;

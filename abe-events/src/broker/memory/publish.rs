@@ -254,16 +254,17 @@ impl Waiting<'_> {
             let door = door(self.queue, self.delay);
             let ticket = *self.ticket.get_or_insert_with(|| door.join(self.ask, cx.waker()));
             let answer = door.poll(ticket, cx.waker());
-            if answer.is_pending() && self.blocked.is_none() {
-                if let Some(origin) = origin {
-                    self.blocked = Some(self.cycles.block(origin, self.queue, !self.delay.is_zero(), ticket));
-                    // It may have been let in by this very look.
-                    let answer = door.poll(ticket, cx.waker());
-                    if answer.is_ready() {
-                        self.ticket = None;
-                    }
-                    return answer;
+            if answer.is_pending()
+                && self.blocked.is_none()
+                && let Some(origin) = origin
+            {
+                self.blocked = Some(self.cycles.block(origin, self.queue, !self.delay.is_zero(), ticket));
+                // It may have been let in by this very look.
+                let answer = door.poll(ticket, cx.waker());
+                if answer.is_ready() {
+                    self.ticket = None;
                 }
+                return answer;
             }
             if answer.is_ready() {
                 self.ticket = None;
