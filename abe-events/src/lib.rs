@@ -38,10 +38,8 @@
 //!     let runtime = Runtime::builder().config(Config::default()).handlers(handlers![review, notify]).start().await?;
 //!     runtime.publish(OrderCreated { order_id: 1, user_id: 7, amount: 250.0 }).await?;
 //!
-//!     // A service says `runtime.stopped().await`: a signal, then draining.
-//!     while runtime.monitor().total().pending > 0 {
-//!         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-//!     }
+//!     // A service says `runtime.stopped().await?`: a signal, then draining.
+//!     runtime.settled().await;
 //!     runtime.stop().await;
 //!     assert_eq!(runtime.monitor().total().succeeded, 2);
 //!     Ok(())
