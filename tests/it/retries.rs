@@ -214,7 +214,8 @@ async fn fails_while_full(order: &Ordered, notes: &Notes) -> Result<()> {
 async fn a08_a_dead_letter_that_cannot_be_stored_is_not_acked() {
     let broker = std::sync::Arc::new(abe_events::broker::memory::MemoryBroker::builder().dead_letters_max(0).build());
     let notes = Notes::default();
-    let runtime = super::support::builder().broker(broker).handlers(handlers![fails_while_full]).state(notes.clone()).start().await.unwrap();
+    let runtime =
+        super::support::builder().broker(broker).handlers(handlers![fails_while_full]).state(notes.clone()).start().await.unwrap();
     runtime.publish(Ordered::new(1)).await.unwrap();
     super::support::until("the last attempt has failed for good", || notes.len() == 3).await;
     let numbers = runtime.monitor().total();
