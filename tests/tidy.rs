@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("publisher", 1),
     ("register", 1),
     ("broker::kafka", 2),
+    ("inbox", 2),
     ("broker::memory", 2),
     ("broker::nats", 2),
     ("broker::postgres", 2),

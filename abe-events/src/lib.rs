@@ -14,6 +14,7 @@ pub mod handler;
 mod inbox;
 mod lane_scope;
 mod message;
+mod mutant;
 mod panics;
 pub mod policy;
 mod publisher;

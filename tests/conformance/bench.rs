@@ -274,8 +274,9 @@ impl<'a> Bench<'a> {
     /// Settles several deliveries in one call; all must be carried out.
     pub(crate) async fn settle_all(&self, consumer: &dyn Consumer, settlements: Vec<Settlement>) -> Check {
         let settled = within("settle", self.patience(), consumer.settle(settlements)).await?;
-        ensure!(settled.lost.is_empty(), "settlements were reported lost: {:?}", settled.lost);
-        ensure!(settled.failed.is_empty(), "settlements failed: {:?}", settled.failed);
+        let (lost, failed) = (&settled.lost, &settled.failed);
+        ensure!(lost.is_empty(), "{} settlements were reported lost, first {:?}", lost.len(), lost.first());
+        ensure!(failed.is_empty(), "{} settlements failed, first {:?}", failed.len(), failed.first());
         ensure!(settled.emptied.is_empty(), "the vector came back with {} settlements in it", settled.emptied.len());
         Ok(())
     }

@@ -7,6 +7,7 @@ mod contracts;
 mod delivery;
 mod filters;
 mod idempotency;
+mod leases;
 mod limits;
 mod ordering;
 mod panics;

@@ -120,6 +120,21 @@ async fn i37_i14_nothing_is_lost_and_no_attempt_spent_over_1_000_rolling_restart
 }
 
 #[tokio::test(start_paused = true)]
+async fn i37_what_a_runtime_s_own_memory_broker_holds_is_handled_before_it_ends() {
+    let notes = Notes::default();
+    let runtime = builder().handlers(handlers![finishes, waits_for_more]).state(notes.clone()).start().await.unwrap();
+    runtime.publish_all((0..30).map(Ordered::new)).await.unwrap();
+    let other = runtime.clone();
+    let refused = async {
+        other.draining().await;
+        other.publish(Ordered::new(99)).await.unwrap_err().kind()
+    };
+    assert_eq!(tokio::join!(runtime.stop(), refused), (Stopped::Drained, ErrorKind::Closed));
+    let ended = notes.all().iter().filter(|note| note.starts_with("ends")).count();
+    assert_eq!((ended, runtime.monitor().total().pending), (30, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_stop_and_a_dropped_handle_are_harmless() {
     let runtime = builder().handlers(handlers![quick]).state(Notes::default()).start().await.unwrap();
     let other = runtime.clone();

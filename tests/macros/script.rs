@@ -43,7 +43,7 @@ impl Script {
     /// A script of messages with the attempt each is on.
     pub(crate) fn with_attempts(messages: Vec<(Message, u32)>) -> Self {
         let origin = Origin { consumer: ConsumerId(1), lane: 0 };
-        let limits = Limits { payload_bytes_max: 1 << 20, published: 0.into(), unrouted: 0.into() };
+        let limits = Limits::new(1 << 20);
         let publisher = Publisher::new(Arc::new(Nowhere(capabilities())), Arc::new(limits));
         Self {
             lane: LaneContext { subscription: Name::new("script").unwrap(), publisher: publisher.from_lane(origin), origin },

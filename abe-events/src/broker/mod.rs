@@ -87,7 +87,8 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the answer loses nothing: what it had taken is released.
+    /// Dropping an answer that is still to come loses nothing: what it had taken is released. An answer that is at hand
+    /// holds deliveries, and they are the caller's to settle.
     fn receive(&self, lane: u32, max: usize, into: Vec<Delivery>) -> Answer<'_, Result<Vec<Delivery>>>;
 
     /// Carries out verdicts, in order. The emptied vector comes back in [`Settled`].
@@ -103,7 +104,8 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// How much there is to do, as far as it can be told without asking a server.
     fn depth(&self) -> Depth;
 
-    /// Hands out nothing more, releases what was handed out and is unsettled; the subscription stays.
+    /// Hands out nothing more; the subscription stays. What is handed out and unsettled goes to the next consumer, its
+    /// attempt counted: the handler may have run. Who knows that it has not, settles with [`Verdict::Release`] before.
     fn close(&self) -> Answer<'_, Result<()>>;
 }
 

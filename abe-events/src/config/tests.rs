@@ -173,7 +173,7 @@ fn handlers_that_nobody_knows_are_told_with_the_nearest() {
             "config.yaml:5: no handler is called \"elsewhere\"",
             "config.yaml:3: no handler is called \"orders.bil\", did you mean \"orders.bill\"?",
             "config.yaml:4: no handler is called \"ship\", did you mean \"orders.ship\"?",
-            "the environment: no handler is called \"SHIPS\"",
+            "the environment: no handler is called \"SHIPS\", did you mean \"orders.ship\"?",
         ]
     );
 }
@@ -210,6 +210,7 @@ fn an_unknown_key_is_told_with_place_and_nearest() {
 const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("url", "5", "5, expected a URL such as `memory://` or `sqlite://orders.db`"),
     ("url", "ann:hunter2@db", "\"***@db\", expected a URL such as `memory://` or `sqlite://orders.db`"),
+    ("url", "redis:/ann hunter2@db", "\"***@db\", expected a URL such as `memory://` or `sqlite://orders.db`"),
     ("url", "", "empty, expected a URL such as `memory://` or `sqlite://orders.db`"),
     ("store", "[a]", "a list, expected a URL such as `sqlite://orders.db` or `postgres://host/db`"),
     ("output_buffer", "0", "0, expected an integer from 1 to 1048576"),
@@ -309,6 +310,11 @@ fn a_mistaken_variable_is_told() {
         assert_error(env(&[(name, value)]), expected);
     }
     assert!(env(&[("ABE_EVENT_TRANSPORT", "x")]).unwrap_err().to_string().contains("known are ABE_EVENT_URL, "));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf_8_is_told() {
     let latin = std::os::unix::ffi::OsStringExt::from_vec(vec![0xe9]);
     assert_error(
         Sources::new().env([("ABE_EVENT_GROUP".into(), latin)] as [(std::ffi::OsString, std::ffi::OsString); 1]).read(),

@@ -86,7 +86,11 @@ impl fmt::Display for Scalar {
 
 /// A text of the user in quotes: without credentials, cut, and with control characters escaped.
 pub(super) fn quoted(text: &str) -> String {
-    let redacted = redact_url(text);
+    // What stands before a `@` may be a password, also where a URL was mistyped: `ann hunter2@db`, `redis:/:hunter2@db`.
+    let redacted = match text.rsplit_once('@') {
+        Some((_, host)) if !text.contains("://") => format!("***@{host}"),
+        _ => redact_url(text),
+    };
     let cut: String = redacted.chars().take(SHOWN_CHARS_MAX).collect();
     if cut.len() < redacted.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
 }

@@ -17,6 +17,7 @@ pub use self::handle::Runtime;
 pub use self::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
 pub(crate) use self::observer::Observer;
 pub use self::shutdown::{RuntimeState, Stopped};
+pub use crate::broker::{DeadLetter, DeadLetterFilter};
 use crate::error::{Error, Result};
 pub use crate::registry::{Finding, HandlerSummary, Report, Severity};
 

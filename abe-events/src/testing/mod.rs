@@ -16,10 +16,7 @@
 //!     Ok(())
 //! }
 //!
-//! # mod hidden { use super::*;
-//! #[abe_events::test]
-//! # fn unused(_: TestBus) -> impl Future<Output = ()> { async {} }
-//! # }
+//! // With `#[abe_events::test]` above it this is a test; here it is run by hand.
 //! async fn large_orders_are_reviewed(bus: TestBus) {
 //!     let bus = bus.handlers(handlers![review]).start().await;
 //!     bus.publish(OrderCreated { user_id: 7, amount: 250.0 }).await;

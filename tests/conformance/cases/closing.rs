@@ -26,10 +26,13 @@ pub(crate) async fn continue_after_close(bench: &Bench<'_>) -> Check {
             break;
         }
         let consumer = bench.consumer(&spec).await?;
-        // At most `share`, so that every round closes while more is waiting.
-        let mut held = bench.hold(&*consumer, share).await?;
-        got.extend(held.iter().map(Got::of));
-        bench.ack(&*consumer, held.split_off(0)).await?;
+        // Exactly `share`, so that every round closes while more is waiting.
+        let end = got.len() + share;
+        while got.len() < end {
+            let deliveries = bench.take(&*consumer, 32.min(end - got.len())).await?;
+            got.extend(deliveries.iter().map(Got::of));
+            bench.ack(&*consumer, deliveries).await?;
+        }
         bench.close(&*consumer).await?;
         bench.close(&*consumer).await?;
     }
@@ -119,23 +122,6 @@ pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
     bench.nothing_comes(&*next).await
 }
 
-/// S13: neither does one that is dropped before it was asked, though the messages may have been at hand: this is what
-/// becomes of it in a `select!` whose other branch is ready first.
-pub(crate) async fn unasked_receive(bench: &Bench<'_>) -> Check {
-    let topic = bench.topic("orders")?;
-    let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
-    let sent = numbered(&topic, 8);
-    bench.publish(&sent).await?;
-    for _ in 0..2 {
-        drop(consumer.receive(0, 2, Vec::new()));
-    }
-    let short = bench.harness.lease() / 2;
-    let got = bench.read(&*consumer, sent.len(), short.min(bench.patience())).await?;
-    same_sets(sent.iter().map(Message::id), got.iter().map(Got::id))?;
-    ensure!(got.iter().all(|got| got.attempt == 1), "a dropped receive was counted as an attempt");
-    Ok(())
-}
-
 /// Polls an answer so many times, letting others run in between.
 async fn ask<T>(answer: &mut Answer<'_, T>, times: usize) -> Option<T> {
     for _ in 0..times {
@@ -158,12 +144,15 @@ pub(crate) async fn ack_part_then_close(bench: &Bench<'_>) -> Check {
     let acked_id = acked.message.id().clone();
     bench.ack(&*consumer, vec![acked]).await?;
     let under_way = bench.take_one(&*consumer).await?;
+    let under_way_id = under_way.message.id().clone();
     bench.close(&*consumer).await?;
     drop(under_way);
     let next = bench.consumer(&spec).await?;
     let rest: Vec<Message> = sent.into_iter().filter(|message| *message.id() != acked_id).collect();
     for got in bench.read_exactly(&*next, &rest).await? {
-        ensure!(got.attempt == 1, "close counted an attempt: {} came as attempt {}", got.id(), got.attempt);
+        // The handler of the one that was under way may have run; those that were never handed out have no attempt.
+        let expected = if *got.id() == under_way_id { 2 } else { 1 };
+        ensure!(got.attempt == expected, "{} came as attempt {} instead of {expected}", got.id(), got.attempt);
     }
     Ok(())
 }

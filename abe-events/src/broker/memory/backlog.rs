@@ -62,15 +62,20 @@ impl Backlog {
     }
 
     /// Stores an entry; the budget is what bounds how many there are.
+    #[inline]
     pub(super) fn push(&self, entry: Entry) {
-        let mut entry = entry;
         self.count_accepted(entry.len() as u64);
         if self.listed.load(Ordering::SeqCst) == 0 {
-            match self.ring.push(entry) {
-                Ok(()) => return,
-                Err(returned) => entry = returned,
+            if let Err(entry) = self.ring.push(entry) {
+                self.push_listed(entry);
             }
+        } else {
+            self.push_listed(entry);
         }
+    }
+
+    #[cold]
+    fn push_listed(&self, entry: Entry) {
         let mut list = lock(&self.list);
         list.push_back(entry);
         self.listed.store(list.len(), Ordering::SeqCst);
@@ -87,13 +92,13 @@ impl Backlog {
     }
 
     /// Takes the oldest entry. Called by one lane at a time.
+    #[inline]
     pub(super) fn pop(&self) -> Option<Entry> {
-        if let Some(entry) = self.ring.pop() {
-            return Some(entry);
-        }
-        if self.listed.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
+        self.ring.pop().or_else(|| if self.listed.load(Ordering::SeqCst) == 0 { None } else { self.pop_listed() })
+    }
+
+    #[cold]
+    fn pop_listed(&self) -> Option<Entry> {
         let mut list = lock(&self.list);
         // A publisher may have filled the ring and gone on in the list since the ring was seen empty.
         if let Some(entry) = self.ring.pop() {

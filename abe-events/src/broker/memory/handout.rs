@@ -142,14 +142,16 @@ impl Handing<'_> {
             let Some(item) = self.next_in_turn() else { break };
             self.hand_out(item);
         }
-        // Everything fresh in one go: no item is built around a message that needs none.
-        while self.count < self.room && !self.is_paused() {
+        let plain = self.seat.lease.is_none() && !self.queue.is_ordered();
+        let token = self.seat.token(self.lane);
+        let room = if self.is_paused() { 0 } else { self.room };
+        while self.count < room {
             if self.spent_count == SPENT_MAX {
                 return true;
             }
             let Some(message) = self.next_fresh() else { break };
-            if self.seat.lease.is_none() && !self.queue.is_ordered() {
-                let token = self.seat.token(self.lane);
+            if plain {
+                // No item is built around a message that needs none.
                 self.into.push(Delivery { message, attempt: 1, token, failures: None });
                 self.count += 1;
             } else if let Some(item) = self.pass_gate(Item::fresh(message)) {
@@ -193,6 +195,7 @@ impl Handing<'_> {
         self.state.gate.enter(&key, item)
     }
 
+    #[inline]
     fn next_fresh(&mut self) -> Option<Message> {
         loop {
             match &mut self.state.rest {

@@ -107,7 +107,11 @@ impl Future for Receiving<'_> {
         }
         if !this.wait.yielded {
             this.wait.yielded = true;
-            cx.waker().wake_by_ref();
+            // Not a plain wake-up: tokio keeps this one back until its worker has nothing else to run, so that no other
+            // worker is woken to steal the lane away from the publisher it is about to hear from.
+            if std::pin::pin!(tokio::task::yield_now()).poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
             return Poll::Pending;
         }
         let spot = if taken.full {

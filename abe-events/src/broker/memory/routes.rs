@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use foldhash::fast::RandomState;
 
 use super::queue::Queue;
@@ -16,7 +16,8 @@ const TOPICS_MAX: usize = 1024;
 /// The queues of a topic.
 pub(super) type Route = Arc<[Arc<Queue>]>;
 
-type Table = HashMap<Topic, Route, RandomState>;
+/// The queues of topics.
+pub(super) type Table = HashMap<Topic, Route, RandomState>;
 
 /// All subscriptions, and what is known of topics.
 #[derive(Debug, Default)]
@@ -26,6 +27,12 @@ pub(super) struct Routes {
 }
 
 impl Routes {
+    /// What is known of topics.
+    #[inline]
+    pub(super) fn known(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
     /// Calls `with` on the queues of a topic.
     pub(super) fn with<T>(&self, topic: &Topic, with: impl FnOnce(&[Arc<Queue>]) -> T) -> T {
         if let Some(route) = self.table.load().get(topic) {
