@@ -3,6 +3,9 @@
 mod args;
 mod errors;
 mod event;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+mod golden;
 mod handlers;
 mod item;
 mod krate;

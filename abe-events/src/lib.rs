@@ -31,6 +31,22 @@ pub mod wire;
 /// these and no others.
 ///
 /// A function is named by its own path: `use orders::ship` brings in the function only, not its descriptor.
+///
+/// ```
+/// # use abe_events::{event, handlers, subscribe};
+/// # #[event(topic = "tick")] struct Tick;
+/// mod orders {
+///     #[abe_events::subscribe]
+///     pub async fn ship(_tick: &super::Tick) {}
+/// }
+///
+/// #[subscribe]
+/// async fn bill(_tick: &Tick) {}
+///
+/// # fn main() {
+/// assert_eq!(handlers![bill, orders::ship].len(), 2);
+/// # }
+/// ```
 #[cfg(feature = "macros")]
 #[macro_export]
 macro_rules! handlers {
@@ -60,7 +76,17 @@ macro_rules! link {
 }
 
 #[cfg(feature = "macros")]
-pub use abe_events_macros::{data, event, subscribe, test};
+#[doc = include_str!("docs/data.md")]
+pub use abe_events_macros::data;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/event.md")]
+pub use abe_events_macros::event;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/subscribe.md")]
+pub use abe_events_macros::subscribe;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/test.md")]
+pub use abe_events_macros::test;
 
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};

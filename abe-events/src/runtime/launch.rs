@@ -216,9 +216,10 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     if cut.is_some() {
         inner.shutdown.last_start.cancel();
         inner.shutdown.cancel.cancel();
-        // A handler that awaits is dropped at once; one that keeps its thread cannot be, and is left behind.
+        // A handler that awaits is dropped at once. One that keeps its thread cannot be: its lane is let go, and settles
+        // when it gets that far.
         let _ = tokio::time::timeout(Duration::from_secs(1), all(&mut lanes)).await;
-        lanes.abort_all();
+        lanes.detach_all();
     }
     let left: u64 = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth().pending()).sum();
     if left > 0 && inner.ends_with_process() {
