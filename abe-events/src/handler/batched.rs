@@ -30,9 +30,16 @@ async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delive
     let Some(first) = poll_fn(|cx| feed.poll_next(cx)).await else { return false };
     let alone = first.attempt > ATTEMPTS_TOGETHER_MAX && !mutant::is("poison-stays-in-batch");
     let mut bytes = first.message.weight();
-    let Some((first, key)) = admit(calls, feed, first).await else { return true };
-    batch.push(first);
-    keys.push(key);
+    match admit(calls, feed, &first).await {
+        Ok(key) => {
+            batch.push(first);
+            keys.push(key);
+        }
+        Err(ended) => {
+            feed.done(first, None, ended);
+            return true;
+        }
+    }
     if alone {
         return true;
     }
@@ -45,10 +52,13 @@ async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delive
             feed.put_back(delivery);
             break;
         }
-        if let Some((delivery, key)) = admit(calls, feed, delivery).await {
-            bytes = bytes.saturating_add(weight);
-            batch.push(delivery);
-            keys.push(key);
+        match admit(calls, feed, &delivery).await {
+            Ok(key) => {
+                bytes = bytes.saturating_add(weight);
+                batch.push(delivery);
+                keys.push(key);
+            }
+            Err(ended) => feed.done(delivery, None, ended),
         }
     }
     true

@@ -107,19 +107,22 @@ impl<'a> LaneFeed<'a> {
 
     /// Takes from what is waiting; what must not reach the handler ends here.
     fn next_waiting(&mut self) -> Option<Delivery> {
-        while let Some(delivery) = self.waiting.pop_front() {
+        // Looked at where it stands, and moved once it is known where to.
+        while let Some(delivery) = self.waiting.front() {
             if let Some(renewal) = &mut self.renewal {
-                if renewal.is_lost(delivery.token) {
+                let token = delivery.token;
+                if renewal.is_lost(token) {
                     // Somebody else has it by now, and settling it would change nothing.
                     self.stats.leases_lost.add(1);
-                    renewal.let_go(delivery.token);
+                    renewal.let_go(token);
+                    self.waiting.pop_front();
                     continue;
                 }
-                renewal.hold(delivery.token);
+                renewal.hold(token);
             }
-            match self.refusal(&delivery) {
-                None => return Some(delivery),
-                Some(ended) => self.done(delivery, None, ended),
+            let Some(ended) = self.refusal(delivery) else { return self.waiting.pop_front() };
+            if let Some(delivery) = self.waiting.pop_front() {
+                self.done(delivery, None, ended);
             }
         }
         None
