@@ -10,6 +10,7 @@ use super::feed::{Ended, Feed, InboxKey, Interrupt, Reservation};
 use super::meta::Meta;
 use super::outcome::{Outcome, Reply};
 use crate::broker::{Delivery, FailureKind};
+use crate::error::ErrorKind;
 use crate::event::Unreadable;
 use crate::message::Lineage;
 use crate::panics::text_of;
@@ -106,7 +107,9 @@ async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply
     }
     feed.publish(messages);
     if let Err(error) = poll_fn(|cx| feed.poll_publish(cx)).await {
-        reply.fail_successes(&Ended::failed(FailureKind::Publish, error));
+        // A shutdown of ours is not the handler's failure: it costs no attempt, and the message comes again.
+        let closed = error.kind() == ErrorKind::Closed;
+        reply.fail_successes(&if closed { Ended::Cancelled } else { Ended::failed(FailureKind::Publish, error) });
     }
 }
 

@@ -217,7 +217,7 @@ impl Runtime {
             () = second => Stopped::Drained,
         };
         match ended {
-            Stopped::Drained => Ok(()),
+            Stopped::Drained | Stopped::LeftBehind { .. } => Ok(()),
             Stopped::Cut { .. } => Err(Error::new(ErrorKind::Timeout, ended.to_string())),
         }
     }

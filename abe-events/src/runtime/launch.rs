@@ -17,12 +17,12 @@ use super::subscription::Subscription;
 use super::watchdog::Watchdog;
 use crate::broker::{Broker, Capabilities, Durability, StartPosition, SubscriptionSpec};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::handler::{BoxWorker, Resolver, States};
 use crate::inbox::{Inbox, MemoryInbox};
 use crate::mutant;
 use crate::publisher::{Limits, Publisher};
-use crate::registry::{Declared, Planned, Severity};
+use crate::registry::{Declared, Planned, Severity, start_error};
 
 /// How long a delivery may stay unsettled without renewal, unless the builder says otherwise.
 const LEASE: Duration = Duration::from_secs(30);
@@ -43,10 +43,10 @@ pub(super) struct Extras {
 pub(super) async fn launch(declared: &Declared, config: Config, states: &States, broker: Connected, extras: Extras) -> Result<Runtime> {
     let Connected { broker, owned: owns_broker } = broker;
     let (planned, report) = declared.plan(&config, Some(broker.capabilities()));
-    let mut faults: Vec<String> = report.to_error().map(|error| error.to_string()).into_iter().collect();
+    let mut faults: Vec<String> = report.errors().map(ToString::to_string).collect();
     let bound = bind(&planned, states, &mut faults);
-    if !faults.is_empty() {
-        return Err(Error::new(ErrorKind::Start, faults.join("\n")));
+    if let Some(error) = start_error(&faults) {
+        return Err(error);
     }
     for finding in &report.findings {
         match finding.severity {
@@ -222,9 +222,6 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         lanes.detach_all();
     }
     let left: u64 = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth().pending()).sum();
-    if left > 0 && inner.ends_with_process() {
-        tracing::error!(left, "messages end with this process: the memory broker keeps nothing, and these were not handled in time");
-    }
     close_all(&inner.subscriptions).await;
     if inner.owns_broker
         && let Err(error) = inner.broker.close().await
@@ -234,9 +231,11 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     inner.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let ended = match cut {
         Some(handlers) if !handlers.is_empty() => Stopped::Cut { handlers },
+        _ if left > 0 && inner.ends_with_process() => Stopped::LeftBehind { messages: left },
         _ => Stopped::Drained,
     };
     match &ended {
+        Stopped::LeftBehind { .. } => tracing::error!("stopped: {ended}"),
         Stopped::Drained => tracing::info!("stopped: {ended}"),
         Stopped::Cut { .. } => tracing::error!("stopped: {ended}; their messages were released"),
     }

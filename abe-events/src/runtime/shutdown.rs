@@ -84,6 +84,11 @@ impl Shutdown {
 pub enum Stopped {
     /// Everything in flight was finished within the grace time.
     Drained,
+    /// The same, but so many messages were due only later and ended with the process: the memory broker keeps nothing.
+    LeftBehind {
+        /// How many.
+        messages: u64,
+    },
     /// The grace time ended, or a second signal came, while these handlers still ran; their messages were released.
     Cut {
         /// The handlers' names.
@@ -95,6 +100,9 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Drained => f.write_str("everything in flight was finished"),
+            Self::LeftBehind { messages } => {
+                write!(f, "everything in flight was finished, but {messages} messages due later ended with the process")
+            }
             Self::Cut { handlers } => write!(f, "still running at the end of the grace time: {}", handlers.join(", ")),
         }
     }

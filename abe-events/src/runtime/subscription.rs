@@ -48,9 +48,9 @@ impl Subscription {
         self.name.as_str()
     }
 
-    /// Whether any lane is in an attempt.
+    /// Whether any lane is in an attempt, or publishes what one returned.
     pub(crate) fn is_busy(&self) -> bool {
-        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get())
+        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get() || lane.publishing.get() > lane.published.get())
     }
 
     /// Whether the `headers(...)` rules hold.

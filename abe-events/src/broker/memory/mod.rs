@@ -1,7 +1,7 @@
 //! The memory broker: bounded queues within the process, and the reference of what a broker promises.
 //!
-//! Each subscription has a [`queue`](queue::Queue): a ring without locks that publishers push into after they took room
-//! at its [door](door::Door), and a small state under a lock, touched once per batch, for what is not simply next:
+//! Each subscription has a queue: a ring without locks that publishers push into after they took room
+//! at its door, and a small state under a lock, touched once per batch, for what is not simply next:
 //! returned and delayed messages, keys that are busy, leases. Nothing survives the process; everything else holds.
 
 mod backlog;

@@ -230,6 +230,10 @@ pub(super) async fn finish(
                 Err(error) => {
                     begun.waiting.push(transfer);
                     let stored = begun.waiting.iter().map(|transfer| transfer.offset + transfer.next).min().unwrap_or(0);
+                    // Other subscriptions may hold what this one could not take: then nobody can say that it is not stored.
+                    let partly = begun.published.deliveries > stored as u64;
+                    let error =
+                        if partly { Error::new(ErrorKind::Unknown, format!("stored for some subscriptions: {error}")) } else { error };
                     return Err(PublishFailure { stored, error });
                 }
             }

@@ -312,6 +312,7 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn publish(&mut self, messages: Vec<Message>) {
+        self.stats.publishing.add(1);
         let publisher = self.context.publisher.clone();
         self.publishing = Some(Box::pin(async move { publisher.send_delayed(Messages::Many(messages), Duration::ZERO).await }));
     }
@@ -329,6 +330,7 @@ impl Feed for LaneFeed<'_> {
             },
         };
         self.publishing = None;
+        self.stats.published.add(1);
         Poll::Ready(published)
     }
 

@@ -25,6 +25,9 @@ pub(crate) struct LaneStats {
     /// Messages in attempts that began, and that ended.
     pub(crate) started: Count,
     pub(crate) ended: Count,
+    /// Publishes of what handlers returned that began, and that ended.
+    pub(crate) publishing: Count,
+    pub(crate) published: Count,
     /// How long attempts took; all of the first 1,024, then one in 16.
     pub(crate) latency: Histogram,
 }
