@@ -41,8 +41,8 @@ async fn filtered(event: Arc<Measured>) -> Result<()> {
     Ok(())
 }
 
-/// Allocations per message of a runtime with these handlers, each of which is to see every message.
-fn per_message<F: Future<Output = ()>>(
+/// Allocations per delivery of a runtime with these handlers, each of which is to see every message.
+fn per_delivery<F: Future<Output = ()>>(
     handlers: &[&'static HandlerDescriptor],
     bound: u32,
     publish: impl Fn(Runtime, Arc<Measured>, u64) -> F,
@@ -63,7 +63,7 @@ fn per_message<F: Future<Output = ()>>(
     let count = |messages| allocation_counter::measure(|| run(messages)).count_total as f64;
     // Lazily built statics of everybody.
     run(MESSAGES);
-    (count(2 * MESSAGES) - count(MESSAGES)) / MESSAGES as f64
+    (count(2 * MESSAGES) - count(MESSAGES)) / (MESSAGES * handlers.len() as u64) as f64
 }
 
 async fn one_by_one(runtime: Runtime, event: Arc<Measured>, messages: u64) {
@@ -104,21 +104,21 @@ fn a_message_costs_no_allocation_of_ours() {
     let mut found = Vec::new();
     let mut check = |what: &str, allocations: f64, at_most: f64| {
         if allocations > at_most {
-            found.push(format!("{what}: {allocations:.4} allocations per message, at most {at_most}"));
+            found.push(format!("{what}: {allocations:.4} allocations per delivery, at most {at_most}"));
         }
     };
     let plain = handlers![plain];
-    check("publish, handle, ack", per_message(plain, 1024, one_by_one), NEARLY_NONE);
-    check("three handlers of one event", per_message(handlers![plain, concurrent, filtered], 1024, one_by_one), NEARLY_NONE);
-    check("concurrency 4", per_message(handlers![concurrent], 1024, one_by_one), NEARLY_NONE);
-    check("a filter and an Arc", per_message(handlers![filtered], 1024, one_by_one), NEARLY_NONE);
-    // Whoever waits owns what it waits with: a lane that runs dry one boxed future ...
-    check("every message wakes a lane", per_message(plain, 64, into_a_sleeping_lane), 1.0 + NEARLY_NONE);
-    // ... and a publisher at a full queue a boxed future, a list of queues, and the messages that are still to be stored:
-    // once in a queue's length.
-    check("a publisher that waits for room, bound 1024", per_message(plain, 1024, without_pause), NEARLY_NONE);
-    check("a publisher that waits for room, bound 64", per_message(plain, 64, without_pause), 5.0 / 64.0 + NEARLY_NONE);
+    check("publish, handle, ack", per_delivery(plain, 1024, one_by_one), NEARLY_NONE);
+    check("three handlers of one event", per_delivery(handlers![plain, concurrent, filtered], 1024, one_by_one), NEARLY_NONE);
+    check("concurrency 4", per_delivery(handlers![concurrent], 1024, one_by_one), NEARLY_NONE);
+    check("a filter and an Arc", per_delivery(handlers![filtered], 1024, one_by_one), NEARLY_NONE);
+    // Whoever waits owns what it waits with. A lane that runs dry: one boxed future. Under load that is seldom, at most
+    // every 128 messages, when a publisher gives way.
+    check("every message wakes a lane", per_delivery(plain, 64, into_a_sleeping_lane), 1.0 + NEARLY_NONE);
+    // A publisher at a full queue: a boxed future, a list of queues, and what is still to be stored; once in a queue's length.
+    check("a publisher that waits for room, bound 1024", per_delivery(plain, 1024, without_pause), NEARLY_NONE);
+    check("a publisher that waits for room, bound 64", per_delivery(plain, 64, without_pause), 5.0 / 64.0 + NEARLY_NONE);
     // A batch has its lists: of messages, of topics, of runs of one topic.
-    check("batches of 50", per_message(plain, 64, in_batches), 8.0 / 50.0 + NEARLY_NONE);
+    check("batches of 50", per_delivery(plain, 64, in_batches), 8.0 / 50.0 + NEARLY_NONE);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
