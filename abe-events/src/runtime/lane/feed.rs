@@ -13,7 +13,7 @@ use super::fetch::Fetch;
 use super::renewal::Renewal;
 use super::settle::Settling;
 use super::verdict::Verdicts;
-use crate::broker::{Answer, Delivery, FailureKind, Messages, Origin};
+use crate::broker::{Delivery, FailureKind, Messages, Origin};
 use crate::error::Error;
 use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
 use crate::lane_scope;
@@ -248,10 +248,9 @@ impl Feed for LaneFeed<'_> {
             // What this lane has applied must be in the record before it asks again.
             ready!(self.settling.poll_flush_if_unrecorded(cx));
             // The key is cloned only for an answer that is still to come.
-            match inbox.reserve(key) {
-                Answer::Ready(Some(reserved)) => return Poll::Ready(self.reserved(reserved)),
-                Answer::Ready(None) => return Poll::Ready(Reservation::Busy),
-                Answer::Later(_) => {
+            match inbox.reserve(key).at_hand() {
+                Ok(reserved) => return Poll::Ready(self.reserved(reserved)),
+                Err(_) => {
                     let key = key.clone();
                     self.reserving = Some(Box::pin(async move { inbox.reserve(&key).await }));
                 }

@@ -14,8 +14,6 @@ use crate::runtime::subscription::Subscription;
 /// How many verdicts wait at most before they are carried out, even if there is more to do.
 const BATCH: usize = 64;
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 /// Keys with whether they were applied, or only reserved.
 type Keys = Vec<(InboxKey, bool)>;
 
@@ -29,8 +27,8 @@ pub(super) struct Settling<'a> {
     tally: Tally,
     /// Of what was handed to the broker.
     underway: Tally,
-    recording: Option<Boxed<'a, Result<Keys>>>,
-    settling: Option<Boxed<'a, Settled>>,
+    recording: Option<Answer<'a, Result<Keys>>>,
+    settling: Option<Answer<'a, Settled>>,
 }
 
 impl<'a> Settling<'a> {
@@ -69,7 +67,7 @@ impl<'a> Settling<'a> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(settling) = &mut self.settling {
-                let settled = ready!(settling.as_mut().poll(cx));
+                let settled = ready!(Pin::new(settling).poll(cx));
                 self.settling = None;
                 self.settled(settled);
             }
@@ -78,10 +76,9 @@ impl<'a> Settling<'a> {
                 return Poll::Ready(());
             }
             self.underway = std::mem::take(&mut self.tally);
-            match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)) {
-                Answer::Ready(Some(settled)) => self.settled(settled),
-                Answer::Ready(None) => {}
-                Answer::Later(settling) => self.settling = Some(settling),
+            match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)).at_hand() {
+                Ok(settled) => self.settled(settled),
+                Err(settling) => self.settling = Some(settling),
             }
         }
     }
@@ -89,15 +86,14 @@ impl<'a> Settling<'a> {
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(recording) = &mut self.recording {
-                let recorded = ready!(recording.as_mut().poll(cx));
+                let recorded = ready!(Pin::new(recording).poll(cx));
                 self.recording = None;
                 self.recorded(recorded);
             }
             let Some(inbox) = self.subscription.inbox.as_deref().filter(|_| !self.keys.is_empty()) else { return Poll::Ready(()) };
-            match inbox.finish(std::mem::take(&mut self.keys)) {
-                Answer::Ready(Some(recorded)) => self.recorded(recorded),
-                Answer::Ready(None) => {}
-                Answer::Later(recording) => self.recording = Some(recording),
+            match inbox.finish(std::mem::take(&mut self.keys)).at_hand() {
+                Ok(recorded) => self.recorded(recorded),
+                Err(recording) => self.recording = Some(recording),
             }
         }
     }
