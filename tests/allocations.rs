@@ -3,7 +3,6 @@
 //! Everything runs on one thread, whose allocations are counted. What is done once cancels out between a run and one
 //! twice as long; what is left is per message.
 #![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
-#![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 use std::future::Future;
 use std::sync::Arc;

@@ -319,4 +319,5 @@ impl DeadLetters for MemoryBroker {
 }
 
 #[cfg(all(test, not(abe_loom)))]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps says where it failed")]
 mod tests;

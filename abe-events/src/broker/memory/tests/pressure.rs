@@ -173,7 +173,7 @@ async fn a_million_messages_through_a_queue_of_64_come_exactly_once() {
                     assert!(consumer.depth().pending() <= 64);
                     let taken = batch.len();
                     let settlements = batch.drain(..).map(|delivery| {
-                        let number = u64::from_str_radix(&delivery.message.id().to_string(), 10).unwrap() as usize;
+                        let number = delivery.message.id().to_string().parse::<usize>().unwrap();
                         assert_eq!(seen[number].fetch_add(1, Ordering::Relaxed), 0);
                         Settlement { delivery, verdict: Verdict::Ack }
                     });
