@@ -316,3 +316,6 @@ impl DeadLetters for MemoryBroker {
         Answer::ready(self.refuse_if_closed().map(|()| purge()))
     }
 }
+
+#[cfg(all(test, not(abe_loom)))]
+mod tests;
