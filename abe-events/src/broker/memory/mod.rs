@@ -22,11 +22,11 @@ mod routes;
 mod seat;
 mod settle;
 mod waiters;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -39,8 +39,9 @@ use self::queue::Queue;
 use self::quiet::Quiet;
 use self::routes::Routes;
 use self::seat::Seat;
+use self::waiting::Singles;
 use super::{
-    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Messages, Origin, Outgoing,
+    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Messages, Outgoing,
     PublishFailure, Published, StartPosition, SubscriptionSpec,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,7 @@ pub struct MemoryBroker {
     routes: Arc<Routes>,
     letters: Arc<Letters>,
     cycles: Arc<Cycles>,
+    singles: Singles,
     quiet: Arc<Quiet>,
     closed: AtomicBool,
 }
@@ -119,11 +121,13 @@ impl MemoryBrokerBuilder {
     /// The broker.
     pub fn build(self) -> MemoryBroker {
         let routes = Arc::new(Routes::default());
+        let cycles = Arc::new(Cycles::new(routes.clone()));
         MemoryBroker {
             capabilities: CAPABILITIES,
             delayed: Load { messages: self.delayed_max as u64, bytes: self.delayed_bytes_max as u64 },
             letters: Arc::new(Letters::new(self.dead_letters_max)),
-            cycles: Arc::new(Cycles::new(routes.clone())),
+            singles: Singles::new(cycles.clone()),
+            cycles,
             routes,
             quiet: Arc::default(),
             closed: AtomicBool::new(false),
@@ -172,26 +176,9 @@ impl MemoryBroker {
         due.is_none_or(|due| due > Instant::now()).then_some(due)
     }
 
-    /// The usual case by the shortest way: one message, one subscription, room at once. Otherwise it is given back.
-    #[inline]
-    fn publish_short(&self, outgoing: Outgoing) -> Result<(), Outgoing> {
-        let Messages::One(message) = &outgoing.messages else { return Err(outgoing) };
-        let routes = self.routes.known();
-        let only = routes.get(message.topic()).and_then(|route| if let [queue] = &**route { Some(queue) } else { None });
-        let Some(queue) = only.filter(|queue| outgoing.delay.is_zero() && queue.when_full() == WhenFull::Wait) else {
-            return Err(outgoing);
-        };
-        if !queue.buffer.try_enter(Load::one(message.weight())) {
-            return Err(outgoing);
-        }
-        if let Messages::One(message) = outgoing.messages {
-            queue.push(Entry::One(message));
-        }
-        Ok(())
-    }
-
     #[cold]
-    fn publish_long(&self, outgoing: Outgoing, delay: Duration, origin: Option<Origin>) -> Answer<'_, Result<Published, PublishFailure>> {
+    fn publish_long(&self, outgoing: Outgoing) -> Answer<'_, Result<Published, PublishFailure>> {
+        let (delay, origin) = (outgoing.delay, outgoing.origin);
         match publish::begin(&self.routes, outgoing) {
             Ok(begun) if begun.waiting.is_empty() => Answer::ready(Ok(begun.published)),
             Ok(begun) => Answer::later(publish::finish(self.cycles.clone(), begun, delay, origin)),
@@ -230,7 +217,7 @@ impl MemoryBroker {
             queue.close();
         }
         let inner = Inner { queue, seat, letters: self.letters.clone(), cycles: self.cycles.clone() };
-        Ok(Arc::new(MemoryConsumer(inner)))
+        Ok(Arc::new(MemoryConsumer::new(inner)))
     }
 
     async fn replay_each(&self, filter: &DeadLetterFilter) -> Result<u64> {
@@ -279,11 +266,21 @@ impl Broker for MemoryBroker {
         if let Err(error) = self.refuse_if_closed() {
             return Answer::ready(Err(PublishFailure { stored: 0, error }));
         }
-        let (delay, origin) = (outgoing.delay, outgoing.origin);
-        match self.publish_short(outgoing) {
-            Ok(()) => Answer::ready(Ok(Published { deliveries: 1 })),
-            Err(outgoing) => self.publish_long(outgoing, delay, origin),
+        // The usual case by the shortest way: one message, one subscription.
+        let Messages::One(message) = &outgoing.messages else { return self.publish_long(outgoing) };
+        let routes = self.routes.known();
+        let only = routes.get(message.topic()).and_then(|route| if let [queue] = &**route { Some(queue) } else { None });
+        let Some(queue) = only.filter(|queue| outgoing.delay.is_zero() && queue.when_full() == WhenFull::Wait) else {
+            drop(routes);
+            return self.publish_long(outgoing);
+        };
+        let has_room = queue.buffer.try_enter(Load::one(message.weight()));
+        let Messages::One(message) = outgoing.messages else { return Answer::ready(Ok(Published::default())) };
+        if !has_room {
+            return Answer::kept(&self.singles, self.singles.keep(queue, message, outgoing.origin));
         }
+        queue.push(Entry::One(message));
+        Answer::ready(Ok(Published { deliveries: 1 }))
     }
 
     fn dead_letters(&self) -> &dyn DeadLetters {
