@@ -45,7 +45,7 @@ impl Backlog {
     }
 
     /// Stores an entry; the budget is what bounds how many there are.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
         if self.listed.load(Ordering::SeqCst) == 0 {
             if let Err(entry) = self.ring.push(entry) {
@@ -64,9 +64,10 @@ impl Backlog {
     }
 
     /// Takes the oldest entry. Called by one lane at a time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&self) -> Option<Entry> {
-        self.ring.pop().or_else(|| if self.listed.load(Ordering::SeqCst) == 0 { None } else { self.pop_listed() })
+        let entry = self.ring.pop();
+        if entry.is_none() && self.listed.load(Ordering::SeqCst) != 0 { self.pop_listed() } else { entry }
     }
 
     #[cold]

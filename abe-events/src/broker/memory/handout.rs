@@ -146,12 +146,28 @@ impl Handing<'_> {
         let token = self.seat.token(self.lane);
         let room = if self.is_paused() { 0 } else { self.room };
         while self.count < room {
+            if plain && self.state.rest.is_none() {
+                // The usual case by the shortest way: no item is built around a message that needs none.
+                match self.queue.backlog.pop() {
+                    Some(Entry::One(message)) => self.into.push(Delivery { message, attempt: 1, token, failures: None }),
+                    Some(Entry::Batch(batch)) => {
+                        self.state.rest = Some(Rest::Batch(batch));
+                        continue;
+                    }
+                    Some(Entry::Chunk(chunk)) => {
+                        self.state.rest = Some(Rest::Chunk(chunk));
+                        continue;
+                    }
+                    None => break,
+                }
+                self.count += 1;
+                continue;
+            }
             if self.spent_count == SPENT_MAX {
                 return true;
             }
             let Some(message) = self.next_fresh() else { break };
             if plain {
-                // No item is built around a message that needs none.
                 self.into.push(Delivery { message, attempt: 1, token, failures: None });
                 self.count += 1;
             } else if let Some(item) = self.pass_gate(Item::fresh(message)) {

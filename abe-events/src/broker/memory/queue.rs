@@ -153,7 +153,7 @@ impl Queue {
     }
 
     /// Stores an entry for which room was taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
         self.backlog.push(entry);
         self.waiters.notify_one();

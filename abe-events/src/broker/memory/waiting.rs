@@ -102,6 +102,7 @@ impl Singles {
         Self { cycles, slots: Mutex::default() }
     }
 
+    #[cold]
     pub(super) fn keep(&self, queue: &Arc<Queue>, message: Message, origin: Option<Origin>) -> usize {
         let load = Load::one(message.weight());
         let waiting = Waiting::new(queue.clone(), false, Ask { all: load, first: load }, origin);
