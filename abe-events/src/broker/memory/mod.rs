@@ -209,7 +209,9 @@ impl MemoryBroker {
                     let text = format!("subscription {} is in use with `ordered = {}`", spec.name, !spec.ordered);
                     return Err(Error::new(ErrorKind::Config, text));
                 }
-                lock(&queue.seats).push(seat.clone());
+                let mut seats = lock(&queue.seats);
+                seats.retain(|other| !other.is_closed() || other.unsettled() > 0);
+                seats.push(seat.clone());
                 Ok(queue.clone())
             },
         )?;

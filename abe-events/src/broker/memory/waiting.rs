@@ -79,6 +79,8 @@ impl Waiting {
     fn leave(&mut self, cycles: &Cycles) {
         if let Some(ticket) = self.ticket.take() {
             self.door().leave(ticket);
+            // Room that was granted and not used may have been the last that was taken.
+            self.queue.quiet.tell();
         }
         if let Some(blocked) = self.blocked.take() {
             cycles.unblock(blocked);

@@ -145,7 +145,10 @@ async fn a_publish_that_is_dropped_while_it_waits_leaves_no_trace() {
     assert!(poll_once(&mut dropped).await.is_pending());
     let delivery = next(&consumer).await;
     ack(&consumer, delivery).await;
+    let mut idle = Box::pin(broker.idle());
+    assert!(poll_once(&mut idle).await.is_pending(), "room is taken for it");
     drop(dropped);
+    assert_eq!(idle.await, None);
     assert_eq!(consumer.depth(), Depth::default());
     publish(&broker, message(2)).await;
     assert_eq!(number(&next(&consumer).await.message), 2);
