@@ -128,6 +128,18 @@ async fn p8_an_earlier_retry_overtakes_the_timer_of_a_parked_lane() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p8_the_lane_that_keeps_the_time_learns_of_an_earlier_one() {
+    let broker = broker();
+    let consumer = open(&broker, &spec("a")).await;
+    let start = tokio::time::Instant::now();
+    broker.publish(Outgoing { delay: Duration::from_secs(60), ..outgoing(message(1)) }).await.unwrap();
+    let waiting = tokio::spawn(async move { numbers(&consumer.receive(0, 1, Vec::new()).await.unwrap()) });
+    let_others_run().await;
+    broker.publish(Outgoing { delay: Duration::from_secs(5), ..outgoing(message(2)) }).await.unwrap();
+    assert_eq!((waiting.await.unwrap(), start.elapsed().as_secs()), (vec![2], 5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn p9_a_dead_letter_that_cannot_be_stored_leaves_the_message_where_it_is() {
     let broker = Arc::new(MemoryBroker::builder().dead_letters_max(0).build());
     for lease in [None, Some(Duration::from_secs(30))] {
