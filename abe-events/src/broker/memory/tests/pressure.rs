@@ -68,8 +68,8 @@ async fn a_batch_larger_than_the_buffer_flows_through_in_order_while_others_are_
 async fn fail_stores_nothing_anywhere() {
     let broker = broker();
     let waits = open(&broker, &spec("a-waits")).await;
-    let fails = open(&broker, &SubscriptionSpec { buffer: 2, when_full: WhenFull::Fail, ..spec("b-fails") }).await;
     let also = open(&broker, &SubscriptionSpec { when_full: WhenFull::Fail, ..spec("c-fails") }).await;
+    let fails = open(&broker, &SubscriptionSpec { buffer: 2, when_full: WhenFull::Fail, ..spec("b-fails") }).await;
     publish(&broker, message(0)).await;
     let failure = broker.publish(many([message(1), message(2)])).await.unwrap_err();
     assert_eq!((failure.stored, failure.error.kind()), (0, ErrorKind::Full));
