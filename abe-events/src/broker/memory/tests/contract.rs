@@ -272,6 +272,9 @@ async fn depth_and_idle_are_exact() {
     settle(&consumer, last, retry(500, 1)).await;
     assert_eq!(idle.await.unwrap(), Some(tokio::time::Instant::now() + Duration::from_millis(500)));
     let last = next(&consumer).await;
+    let depth = consumer.depth();
+    assert_eq!((depth.unsettled, depth.delayed, depth.bytes), (1, 0, last.message.weight() as u64));
+    assert!(poll_once(&mut Box::pin(broker.idle())).await.is_pending());
     ack(&consumer, last).await;
     assert_eq!((broker.idle().await, consumer.depth()), (None, Depth::default()));
 }
