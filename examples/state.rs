@@ -7,8 +7,9 @@
 //! It prints:
 //!
 //! ```text
-//! handler `tax`: state `state::TaxRate` was not given; call `.state(..)` with a `state::TaxRate` on `Runtime::builder()` (…)
-//! handler `tax`: state `state::Taxed` was not given; call `.state(..)` with a `state::Taxed` on `Runtime::builder()` (…)
+//! cannot start, 2 things to fix:
+//!   - handler `tax`: state `state::TaxRate` was not given; call `.state(..)` with a `state::TaxRate` on `Runtime::builder()` (…)
+//!   - handler `tax`: state `state::Taxed` was not given; call `.state(..)` with a `state::Taxed` on `Runtime::builder()` (…)
 //! order 1 of acme: tax 3.80, no discounts today
 //! dead letter: no header `tenant`
 //! taxed 1 orders

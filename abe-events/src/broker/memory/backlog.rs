@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn each_publisher_keeps_its_order_while_the_list_comes_and_goes() {
-        let backlog = Arc::new(Backlog::new(2));
-        let per_publisher = if cfg!(miri) { 50 } else { 20_000 };
+        let backlog = Arc::new(Backlog::new(1));
+        let per_publisher = if cfg!(miri) { 50 } else { 200_000 };
         let publishers: Vec<_> = (0..3)
             .map(|publisher| {
                 let backlog = backlog.clone();

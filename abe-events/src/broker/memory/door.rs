@@ -221,6 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn a_small_one_does_not_pass_a_large_one_that_waits() {
+        let (door, waker) = (door(), Waker::noop());
+        assert!(door.try_enter(Load { messages: 1, bytes: 60 }));
+        let large = Load { messages: 1, bytes: 50 };
+        let ticket = door.join(Ask { all: large, first: large }, waker);
+        assert!(!door.try_enter(Load { messages: 1, bytes: 10 }), "or the large one might wait for ever");
+        door.leave(ticket);
+        assert!(door.try_enter(Load { messages: 1, bytes: 10 }));
+    }
+
+    #[test]
     fn who_leaves_gives_its_room_to_the_next() {
         let (door, waker) = (door(), Waker::noop());
         assert!(door.try_enter(load(2)));

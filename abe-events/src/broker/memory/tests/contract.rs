@@ -94,7 +94,7 @@ async fn p8_a_retry_is_never_early_and_comes_before_what_is_newer() {
     let start = tokio::time::Instant::now();
     let delivery = next(&consumer).await;
     settle(&consumer, delivery, retry(250, 1)).await;
-    assert_eq!(consumer.depth(), Depth { delayed: 1, ..Depth::default() });
+    assert_eq!(depth_of(&*consumer), Depth { delayed: 1, ..Depth::default() });
     let again = next(&consumer).await;
     assert!(start.elapsed() >= Duration::from_millis(250) && start.elapsed() < Duration::from_millis(260));
     settle(&consumer, again, retry(5, 2)).await;
@@ -125,6 +125,18 @@ async fn p8_an_earlier_retry_overtakes_the_timer_of_a_parked_lane() {
     assert_eq!(order.recv().await, Some((3, 0)));
     assert_eq!(order.recv().await, Some((2, 5)));
     assert_eq!(order.recv().await, Some((1, 60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_the_lane_that_keeps_the_time_learns_of_an_earlier_one() {
+    let broker = broker();
+    let consumer = open(&broker, &spec("a")).await;
+    let start = tokio::time::Instant::now();
+    broker.publish(Outgoing { delay: Duration::from_secs(60), ..outgoing(message(1)) }).await.unwrap();
+    let waiting = tokio::spawn(async move { numbers(&consumer.receive(0, 1, Vec::new()).await.unwrap()) });
+    let_others_run().await;
+    broker.publish(Outgoing { delay: Duration::from_secs(5), ..outgoing(message(2)) }).await.unwrap();
+    assert_eq!((waiting.await.unwrap(), start.elapsed().as_secs()), (vec![2], 5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +255,7 @@ async fn depth_and_idle_are_exact() {
     assert_eq!(broker.idle().await, None);
     broker.publish(many((0..3).map(message))).await.unwrap();
     let held = receive(&consumer, 2).await;
-    let depth = consumer.depth();
+    let depth = depth_of(&*consumer);
     assert_eq!((depth.ready, depth.unsettled, depth.delayed, depth.shed), (1, 2, 0, 0));
     assert_eq!(depth.bytes, 3 * held[0].message.weight() as u64);
     let idle = tokio::spawn({
@@ -260,8 +272,11 @@ async fn depth_and_idle_are_exact() {
     settle(&consumer, last, retry(500, 1)).await;
     assert_eq!(idle.await.unwrap(), Some(tokio::time::Instant::now() + Duration::from_millis(500)));
     let last = next(&consumer).await;
+    let depth = depth_of(&*consumer);
+    assert_eq!((depth.unsettled, depth.delayed, depth.bytes), (1, 0, last.message.weight() as u64));
+    assert!(poll_once(&mut Box::pin(broker.idle())).await.is_pending());
     ack(&consumer, last).await;
-    assert_eq!((broker.idle().await, consumer.depth()), (None, Depth::default()));
+    assert_eq!((broker.idle().await, depth_of(&*consumer)), (None, Depth::default()));
 }
 
 #[tokio::test(start_paused = true)]

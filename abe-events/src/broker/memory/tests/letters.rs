@@ -61,7 +61,7 @@ async fn a_letter_stays_in_the_store_until_its_queue_has_room() {
     assert_eq!(first.unwrap() + second.unwrap(), 1, "replayed once");
     let delivery = next(&consumer).await;
     ack(&consumer, delivery).await;
-    assert_eq!(consumer.depth(), Depth { ..Depth::default() });
+    assert_eq!(depth_of(&*consumer), Depth { ..Depth::default() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,11 @@ use crate::message::{Message, Payload};
 use crate::topic::{Name, Topic, TopicPattern};
 use crate::{Error, ErrorKind};
 
+/// What a subscription has to do, without what it ever had.
+fn depth_of(consumer: &dyn Consumer) -> Depth {
+    Depth { accepted: 0, ..consumer.depth() }
+}
+
 /// A broker under test.
 fn broker() -> Arc<MemoryBroker> {
     Arc::new(MemoryBroker::new())

@@ -68,8 +68,8 @@ async fn a_batch_larger_than_the_buffer_flows_through_in_order_while_others_are_
 async fn fail_stores_nothing_anywhere() {
     let broker = broker();
     let waits = open(&broker, &spec("a-waits")).await;
-    let fails = open(&broker, &SubscriptionSpec { buffer: 2, when_full: WhenFull::Fail, ..spec("b-fails") }).await;
     let also = open(&broker, &SubscriptionSpec { when_full: WhenFull::Fail, ..spec("c-fails") }).await;
+    let fails = open(&broker, &SubscriptionSpec { buffer: 2, when_full: WhenFull::Fail, ..spec("b-fails") }).await;
     publish(&broker, message(0)).await;
     let failure = broker.publish(many([message(1), message(2)])).await.unwrap_err();
     assert_eq!((failure.stored, failure.error.kind()), (0, ErrorKind::Full));
@@ -115,7 +115,7 @@ async fn delayed_messages_have_a_bound_of_their_own_and_pause_the_hand_out() {
     }
     assert_eq!(got, [0, 1, 2, 3]);
     assert!(waits.await.unwrap().unwrap() >= start + Duration::from_secs(10));
-    assert_eq!(consumer.depth(), Depth::default());
+    assert_eq!(depth_of(&*consumer), Depth::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn a_publish_that_is_dropped_while_it_waits_leaves_no_trace() {
     assert!(poll_once(&mut idle).await.is_pending(), "room is taken for it");
     drop(dropped);
     assert_eq!(idle.await, None);
-    assert_eq!(consumer.depth(), Depth::default());
+    assert_eq!(depth_of(&*consumer), Depth::default());
     publish(&broker, message(2)).await;
     assert_eq!(number(&next(&consumer).await.message), 2);
 }
@@ -210,7 +210,7 @@ async fn a_million_messages_through_a_queue_of_64_come_exactly_once() {
         tokio::time::timeout(Duration::from_secs(300), task).await.expect("no wake-up is lost").unwrap();
     }
     assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
-    assert_eq!(consumer.depth(), Depth::default());
+    assert_eq!(depth_of(&*consumer), Depth::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
