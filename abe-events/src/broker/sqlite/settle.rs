@@ -295,6 +295,9 @@ fn bury(tx: &Tx<'_>, subscription: i64, held: &Held, failures: &str, at_ms: i64)
                (group_name, name, id, topic, version, time_ms, key, attributes, payload, attempts, failures, at_ms) \
                SELECT ?2, ?3, id, topic, version, time_ms, key, attributes, payload, ?4, ?5, ?6 FROM abe_message WHERE seq = ?1";
     let stored = tx.connection.prepare_cached(sql)?.execute(params![held.seq, row.group, row.name, held.attempt, failures, at_ms]);
+    if super::mutant("bury-apart") {
+        tx.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+    }
     match stored {
         Ok(_) => Ok(None),
         // Undone as a statement; the other verdicts are not concerned.

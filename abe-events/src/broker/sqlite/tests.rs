@@ -361,3 +361,178 @@ fn what_is_no_file_is_refused() {
     let error = SqliteBroker::builder(folder.0.join("no/such/folder.db")).open().unwrap_err();
     assert!(error.kind() == ErrorKind::Broker && !error.to_string().contains("such"), "{error}");
 }
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart_and_nothing_is_early() {
+    let folder = Folder::new("restart");
+    let broker = folder.open();
+    let consumer = broker.subscribe(&spec("billing", 30_000)).await.unwrap();
+    let sent = [message(None), message(None), message(None)];
+    publish(&broker, &sent[..2]).await;
+    let began = std::time::Instant::now();
+    broker.publish(outgoing(sent[2..].to_vec(), Duration::from_millis(900))).await.unwrap();
+    let retried = take(&*consumer, 1).await.remove(0);
+    let failure = Box::new(Failure::new(FailureKind::Error, 1, "told to fail"));
+    let verdict = Verdict::Retry { after: Duration::from_millis(600), failure };
+    consumer.settle(vec![Settlement { delivery: retried, verdict }]).await;
+    // Neither is closed: the process is gone, as far as the file can tell.
+    let ended = broker.inbox.ended.clone();
+    drop((consumer, broker));
+    ended.cancelled().await;
+
+    let broker = folder.open();
+    let consumer = broker.subscribe(&spec("billing", 30_000)).await.unwrap();
+    assert_eq!((consumer.depth().pending(), consumer.depth().delayed, consumer.depth().accepted), (3, 2, 3));
+    for (id, earliest, attempt) in [(sent[1].id(), 0, 1), (sent[0].id(), 600, 2), (sent[2].id(), 900, 1)] {
+        let taken = take(&*consumer, 10).await.remove(0);
+        let after = began.elapsed();
+        assert_eq!((taken.message.id(), taken.attempt), (id, attempt));
+        assert!(after >= Duration::from_millis(earliest), "due after {earliest} ms, it came after {after:?}");
+        assert_eq!(taken.failures.as_ref().map_or(0, |failures| failures.len()), usize::from(attempt > 1));
+        consumer.settle(acks(vec![taken])).await;
+    }
+    broker.close().await.unwrap();
+    assert_empty(&folder.look());
+}
+
+/// As two processes: nothing is shared but the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_brokers_share_a_file() {
+    let folder = Folder::new("two");
+    let (left, right) = (folder.open(), folder.open());
+    let mut wanted = spec("billing", 30_000);
+    wanted.ordered = true;
+    let reader = right.subscribe(&wanted).await.unwrap();
+    // Asleep before anything is published, and woken by nobody but its own polling.
+    let waiting = tokio::spawn({
+        let reader = reader.clone();
+        async move { reader.receive(0, 10, Vec::new()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let sent = [message(Some("a")), message(Some("a")), message(Some("b"))];
+    publish(&left, &sent).await;
+    let first = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("woken").unwrap().unwrap();
+    assert_eq!(first.iter().map(|delivery| delivery.message.id()).collect::<Vec<_>>(), [sent[0].id(), sent[2].id()]);
+
+    let other = left.subscribe(&wanted).await.unwrap();
+    let blocked = tokio::time::timeout(Duration::from_millis(200), other.receive(0, 10, Vec::new())).await;
+    assert!(blocked.is_err(), "the second of a key came while the first is in another process's hands");
+    assert_eq!((other.depth().ready, other.depth().unsettled), (1, 2));
+    reader.settle(acks(first)).await;
+    let second = take(&*other, 10).await;
+    assert_eq!(second[0].message.id(), sent[1].id());
+    // A subscription that the other made is known here with the next publish.
+    let late = right.subscribe(&spec("late", 30_000)).await.unwrap();
+    publish(&left, &sent[..1]).await;
+    assert_eq!(take(&*late, 10).await.len(), 1);
+    left.close().await.unwrap();
+    right.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_for_certain_and_is_forgiven() {
+    let folder = Folder::new("full");
+    let broker = folder.open();
+    let consumer = broker.subscribe(&spec("billing", 30_000)).await.unwrap();
+    publish(&broker, &[message(None)]).await;
+    // As if the disk had no more pages.
+    let pages = |most: i64| {
+        call(&broker.inbox, move |tx| tx.connection.pragma_update_and_check(None, "max_page_count", most, |row| row.get::<_, i64>(0)))
+    };
+    pages(1).await.unwrap();
+    let large = || Message::new(Topic::new("order.created").unwrap(), 1, Payload::from_bytes(vec![b'x'; 1 << 20]));
+    let failure = broker.publish(outgoing(vec![message(None), large()], Duration::ZERO)).await.unwrap_err();
+    assert!(failure.error.kind() == ErrorKind::NotStored && failure.error.to_string().contains("disk is full"), "{failure}");
+    assert!(failure.error.is_retryable());
+    let held = take(&*consumer, 10).await;
+    assert_eq!(held.len(), 1, "what was stored before goes on, and nothing else came");
+    pages(1 << 30).await.unwrap();
+    broker.publish(outgoing(vec![large()], Duration::ZERO)).await.unwrap();
+    consumer.settle(acks(held)).await;
+    let held = take(&*consumer, 10).await;
+    consumer.settle(acks(held)).await;
+    broker.close().await.unwrap();
+    assert_empty(&folder.look());
+}
+
+/// What removes the message fails: then its dead letter is not there either, and the delivery is still the caller's.
+#[tokio::test]
+async fn a_dead_letter_and_its_removal_are_one() {
+    let folder = Folder::new("one");
+    let broker = folder.open();
+    let consumer = broker.subscribe(&spec("billing", 30_000)).await.unwrap();
+    publish(&broker, &[message(None)]).await;
+    folder.look().execute_batch("CREATE TRIGGER refuse BEFORE DELETE ON abe_message BEGIN SELECT RAISE(ABORT, 'no'); END").unwrap();
+    let delivery = take(&*consumer, 1).await.remove(0);
+    let failure = Box::new(Failure::new(FailureKind::Permanent, 1, "no"));
+    let mut settled = consumer.settle(vec![Settlement { delivery, verdict: Verdict::DeadLetter { failure } }]).await;
+    assert_eq!((settled.failed.len(), broker.count().await.unwrap()), (1, 0), "a dead letter of a message that is still there");
+    folder.look().execute_batch("DROP TRIGGER refuse").unwrap();
+    let (again, error) = settled.failed.remove(0);
+    assert!(error.is_retryable(), "{error:?}");
+    let settled = consumer.settle(vec![again]).await;
+    assert_eq!((settled.failed.len(), settled.lost.len(), broker.count().await.unwrap()), (0, 0, 1));
+    broker.close().await.unwrap();
+    assert_empty(&folder.look());
+}
+
+/// Whatever a message holds comes back to the byte: at first, after a retry, as a dead letter, and replayed.
+#[tokio::test]
+async fn hostile_messages_come_back_whole() {
+    use crate::message::{Headers, Lineage};
+    let folder = Folder::new("hostile");
+    let broker = folder.open();
+    let mut ordered = spec("billing", 30_000);
+    ordered.ordered = true;
+    let consumer = broker.subscribe(&ordered).await.unwrap();
+    let cause = Message::new(Topic::new("order.caused").unwrap(), 1, Payload::from_bytes("{}"));
+    let hostile = ["", "\0", "a\0b", "'; DROP TABLE abe_message; --", "\"", "?1", "%00", "\u{202e}🦀", &"x".repeat(500)];
+    let payloads = [&b""[..], b"\0", b"{\"a\":1e400,\"a\":123456789012345678901234567890}", b"\xff\xfe\xc3(", b"[\"\\u0000\"]"];
+    let mut sent = Vec::new();
+    for (at, text) in hostile.into_iter().enumerate() {
+        let mut headers = Headers::new();
+        headers.insert("tenant", &text.replace(char::is_control, "")).unwrap();
+        let id = format!("id-{at}-{}", text.replace(char::is_control, "").chars().take(100).collect::<String>());
+        let message = Message::new(Topic::new("order.created").unwrap(), u32::MAX, Payload::from_bytes(payloads[at % payloads.len()]));
+        let message = message.with_key(Some(text.into())).with_id(id.parse().unwrap()).with_time(std::time::UNIX_EPOCH);
+        sent.push(if at % 2 == 0 { message } else { message.with_headers(headers).with_lineage(Some(Lineage::of_effect(&cause))) });
+    }
+    let same = |sent: &Message, got: &Message| {
+        assert_eq!(
+            (sent.id(), sent.topic(), sent.version(), sent.key(), sent.time_ms()),
+            (got.id(), got.topic(), got.version(), got.key(), got.time_ms())
+        );
+        assert_eq!(
+            (sent.headers(), sent.correlation_id(), sent.causation_id(), sent.hops()),
+            (got.headers(), got.correlation_id(), got.causation_id(), got.hops())
+        );
+        assert_eq!(sent.payload().to_bytes().unwrap(), got.payload().to_bytes().unwrap());
+    };
+    publish(&broker, &sent).await;
+    let failure = |attempt| Box::new(Failure::new(FailureKind::Error, attempt, "'\0\u{7f}"));
+    for attempt in 1..=2 {
+        let taken = take(&*consumer, 100).await;
+        assert_eq!(taken.len(), sent.len());
+        taken.iter().zip(&sent).for_each(|(taken, sent)| same(sent, &taken.message));
+        let verdict = || match attempt {
+            1 => Verdict::Retry { after: Duration::ZERO, failure: failure(1) },
+            _ => Verdict::DeadLetter { failure: failure(2) },
+        };
+        let settlements = taken.into_iter().map(|delivery| Settlement { delivery, verdict: verdict() }).collect();
+        assert!(consumer.settle(settlements).await.failed.is_empty());
+    }
+    let letters = broker.list(&DeadLetterFilter::default()).await.unwrap();
+    letters.iter().zip(&sent).for_each(|(letter, sent)| same(sent, &letter.message));
+    for message in &sent {
+        let this = DeadLetterFilter { id: Some(message.id().clone()), topic: Some("order.created".to_owned()), ..Default::default() };
+        assert_eq!(broker.replay(&this).await.unwrap(), 1, "{:?}", message.id());
+    }
+    let nobody = DeadLetterFilter { topic: Some("' OR 1=1 --".to_owned()), ..Default::default() };
+    assert_eq!(broker.purge(&nobody).await.unwrap(), 0);
+    let taken = take(&*consumer, 100).await;
+    taken.iter().zip(&sent).for_each(|(taken, sent)| same(sent, &taken.message));
+    assert!(taken.len() == sent.len() && taken.iter().all(|delivery| delivery.attempt == 1 && delivery.failures.is_none()));
+    consumer.settle(acks(taken)).await;
+    broker.close().await.unwrap();
+    assert_empty(&folder.look());
+}
