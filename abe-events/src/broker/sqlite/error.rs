@@ -53,3 +53,27 @@ fn describe(fault: &Fault) -> String {
         None => format!("sqlite: {text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(code: i32) -> Fault {
+        Fault::SqliteFailure(rusqlite::ffi::Error::new(code), Some("in some secret place".to_owned()))
+    }
+
+    #[test]
+    fn only_what_is_certain_is_called_certain() {
+        use rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
+        for (code, kind) in [
+            (SQLITE_FULL, ErrorKind::NotStored),
+            (SQLITE_BUSY, ErrorKind::NotStored),
+            (SQLITE_IOERR_FSYNC, ErrorKind::Unknown),
+            (SQLITE_IOERR_WRITE, ErrorKind::Unknown),
+        ] {
+            assert_eq!(of_commit(&fault(code)).kind(), kind, "{code}");
+            assert_eq!(not_stored(&fault(code)).kind(), ErrorKind::NotStored);
+            assert!(!of_commit(&fault(code)).to_string().contains("secret"));
+        }
+    }
+}

@@ -536,3 +536,43 @@ async fn hostile_messages_come_back_whole() {
     broker.close().await.unwrap();
     assert_empty(&folder.look());
 }
+
+#[tokio::test]
+async fn a_file_that_is_kept_locked_refuses_all_at_once() {
+    let folder = Folder::new("locked");
+    let broker = SqliteBroker::builder(folder.file()).busy_timeout(Duration::from_millis(200)).open().unwrap();
+    let consumer = broker.subscribe(&spec("billing", 30_000)).await.unwrap();
+    let other = folder.look();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = std::time::Instant::now();
+    let calls = (0..50).map(|_| broker.publish(outgoing(vec![message(None)], Duration::ZERO)));
+    for outcome in futures_util::future::join_all(calls).await {
+        let failure = outcome.unwrap_err();
+        assert!(failure.error.kind() == ErrorKind::NotStored && failure.error.to_string().contains("locked"), "{failure}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "each waited for itself: {:?}", began.elapsed());
+    other.execute_batch("ROLLBACK").unwrap();
+    publish(&broker, &[message(None)]).await;
+    let held = take(&*consumer, 10).await;
+    assert_eq!(held.len(), 1);
+    consumer.settle(acks(held)).await;
+    broker.close().await.unwrap();
+    assert_empty(&folder.look());
+}
+
+/// Neither a kill nor a test can see a power failure; that the disk is asked can be seen.
+#[tokio::test]
+async fn the_connection_is_set_up_as_promised() {
+    for (synchronous, expected) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
+        let folder = Folder::new(&format!("pragmas-{expected}"));
+        let broker = SqliteBroker::builder(folder.file()).synchronous(synchronous).open().unwrap();
+        let get =
+            |name: &'static str| call(&broker.inbox, move |tx| tx.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)));
+        assert_eq!(get("synchronous").await.unwrap(), expected);
+        assert_eq!((get("trusted_schema").await.unwrap(), get("busy_timeout").await.unwrap()), (0, 5_000));
+        assert_eq!(get("journal_size_limit").await.unwrap(), 64 * 1024 * 1024);
+        let durability = if expected == 2 { Durability::PowerLoss } else { Durability::ServerCrash };
+        assert_eq!(broker.capabilities().durability, durability);
+        broker.close().await.unwrap();
+    }
+}

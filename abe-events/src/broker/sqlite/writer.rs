@@ -173,17 +173,20 @@ impl Writer {
         }
     }
 
-    /// All in one transaction; if that fails, each in one of its own, so that nobody fails for another.
+    /// All in one transaction; if one of them fails, each in one of its own, so that nobody fails for another.
     fn serve(&mut self, mut works: Vec<Box<dyn Work>>) {
         match self.transact(&mut works) {
-            Err(_undone) if works.len() > 1 => {
+            Ok(()) => works.into_iter().for_each(|work| work.answer(Ok(()))),
+            Err(Undone::Within(_)) if works.len() > 1 => {
                 for work in works {
-                    let mut alone = vec![work];
-                    let outcome = self.transact(&mut alone).map_err(Undone::into_error);
-                    answer(alone, outcome);
+                    let mut alone = [work];
+                    let outcome = self.transact(&mut alone).map_err(|undone| undone.error());
+                    let [work] = alone;
+                    work.answer(outcome);
                 }
             }
-            outcome => answer(works, outcome.map_err(Undone::into_error)),
+            // Whatever keeps the file from us keeps it from each; and what may be stored must not be stored again unasked.
+            Err(undone) => works.into_iter().for_each(|work| work.answer(Err(undone.error()))),
         }
     }
 
@@ -203,15 +206,15 @@ impl Writer {
     fn try_transact(&mut self, works: &mut [Box<dyn Work>]) -> Result<(), Undone> {
         let connection = &self.connection;
         let run = |sql: &str| connection.prepare_cached(sql)?.execute([]);
-        run("BEGIN IMMEDIATE").map_err(Undone::Before)?;
-        self.state.refresh(connection).map_err(Undone::Before)?;
+        run("BEGIN IMMEDIATE").map_err(Undone::Begin)?;
+        self.state.refresh(connection).map_err(Undone::Begin)?;
         let before = connection.total_changes();
         let mut tx = Tx { connection, state: &mut self.state, now: now(), ready: Default::default(), due: Default::default() };
         for work in works {
-            work.run(&mut tx).map_err(Undone::Before)?;
+            work.run(&mut tx).map_err(Undone::Within)?;
         }
         let (ready, due) = (tx.ready, tx.due);
-        self.state.flush(connection).map_err(Undone::Before)?;
+        self.state.flush(connection).map_err(Undone::Within)?;
         run("COMMIT").map_err(Undone::Commit)?;
         if connection.total_changes() != before {
             self.inbox.commits.fetch_add(1, Ordering::Relaxed);
@@ -232,25 +235,19 @@ impl Writer {
 
 /// Where a transaction failed.
 enum Undone {
-    Before(Fault),
+    /// Before anything was done.
+    Begin(Fault),
+    /// In one of the works.
+    Within(Fault),
     Commit(Fault),
 }
 
 impl Undone {
-    fn into_error(self) -> Error {
+    fn error(&self) -> Error {
         match self {
-            Self::Before(fault) => not_stored(&fault),
-            Self::Commit(fault) => of_commit(&fault),
+            Self::Begin(fault) | Self::Within(fault) => not_stored(fault),
+            Self::Commit(fault) => of_commit(fault),
         }
-    }
-}
-
-fn answer(works: Vec<Box<dyn Work>>, outcome: Result<()>) {
-    let mut outcome = Some(outcome);
-    let last = works.len() - 1;
-    for (at, work) in works.into_iter().enumerate() {
-        // Several works share only a success.
-        work.answer(if at == last { outcome.take().unwrap_or(Ok(())) } else { Ok(()) });
     }
 }
 
