@@ -10,6 +10,7 @@ use std::process::Command;
 /// Who may import whom: a module sees its own floor and those below. The longest name that fits counts.
 const FLOORS: &[(&str, u8)] = &[
     ("error", 0),
+    ("mutant", 0),
     ("event", 0),
     ("message", 0),
     ("panics", 0),
@@ -39,6 +40,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("runtime", 4),
     ("__private", 5),
     ("cli", 5),
+    ("doctests", 5),
     ("ops", 5),
     ("private", 5),
     ("testing", 5),

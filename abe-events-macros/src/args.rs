@@ -87,7 +87,8 @@ fn argument(input: ParseStream<'_>, owner: &str, known: &[&str]) -> syn::Result<
         if input.is_empty() || input.peek(Token![,]) {
             return Err(syn::Error::new_spanned(&key, format!("`{key} =` has no value")));
         }
-        Value::Is(Box::new(input.parse()?))
+        let value = input.cursor().token_stream();
+        Value::Is(Box::new(input.parse().map_err(|error| unfinished(&key, value, &error))?))
     } else if input.peek(syn::token::Paren) {
         Value::List(input.parse()?)
     } else {
@@ -97,6 +98,13 @@ fn argument(input: ParseStream<'_>, owner: &str, known: &[&str]) -> syn::Result<
         return Err(input.error("expected `,`"));
     }
     Ok(Argument { key, value })
+}
+
+/// An expression that ends too early has no token of its own to report: the whole of it is underlined.
+fn unfinished(key: &Ident, value: TokenStream, error: &syn::Error) -> syn::Error {
+    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+    let value: TokenStream = value.into_iter().take_while(|token| !is_comma(token)).collect();
+    syn::Error::new_spanned(value, format!("the value of `{key}` is not a Rust expression: {error}"))
 }
 
 fn skip_to_comma(input: ParseStream<'_>) {

@@ -42,7 +42,7 @@ pub(crate) fn located(span: Span) -> Span {
     Span::call_site().located_at(span)
 }
 
-/// A local name that the user's code can neither see nor shadow.
+/// A local name that the user's code cannot see. The prefix is for constants: they are matched in patterns by name alone.
 pub(crate) fn local(name: &str, span: Span) -> Ident {
-    Ident::new(name, Span::mixed_site().located_at(span))
+    Ident::new(&format!("__abe_{name}"), Span::mixed_site().located_at(span))
 }

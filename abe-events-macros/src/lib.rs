@@ -3,6 +3,8 @@
 mod args;
 mod errors;
 mod event;
+#[cfg(test)]
+mod golden;
 mod handlers;
 mod item;
 mod krate;

@@ -106,7 +106,8 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether doing the same again may work.
+    /// Whether doing the same again may work. A handler's error is another matter: every one is retried by policy, except
+    /// [`ErrorKind::Permanent`].
     pub fn is_retryable(&self) -> bool {
         use ErrorKind as K;
         match self.0.kind {

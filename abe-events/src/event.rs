@@ -71,6 +71,10 @@ impl<T: Event> Incoming for T {
     }
 
     fn open(message: &Message) -> Result<Arc<Self>, Unreadable> {
+        // A wildcard may bring in another event of the same shape, which would be read as this one.
+        if message.topic().as_str() != T::DESCRIPTOR.topic {
+            return Err(Unreadable::OtherTopic(message.topic().clone()));
+        }
         match message.payload() {
             Payload::Typed(body) => {
                 let any: Arc<dyn Any + Send + Sync> = body.clone();
@@ -123,7 +127,7 @@ pub enum Unreadable {
         /// The oldest this program can read.
         oldest: u32,
     },
-    /// A topic that is none of the union's.
+    /// A topic that is none of the contracts'.
     OtherTopic(Topic),
 }
 
@@ -133,7 +137,7 @@ impl fmt::Display for Unreadable {
             Self::Malformed(why) => write!(f, "undecodable payload: {why}"),
             Self::Newer { given, known } => write!(f, "version v{given} is newer than v{known}, the newest this program knows"),
             Self::NoUpcast { given, oldest } => write!(f, "version v{given} cannot be read: the oldest with an upcast path is v{oldest}"),
-            Self::OtherTopic(topic) => write!(f, "topic {topic} is not part of the union"),
+            Self::OtherTopic(topic) => write!(f, "topic {topic} is none of those the handler's parameter stands for"),
         }
     }
 }

@@ -1,4 +1,77 @@
-//! Declarative, loss-free event handling.
+//! Event handling for services, declared instead of wired.
+//!
+//! Events are typed structs, handlers are functions, and attributes say what is to become of them. What lies between
+//! "published" and "handled" is the runtime's: acks, retries, dead letters, batches, filters, duplicates, versions,
+//! order per key, backpressure, shutdown. Handlers are found at link time.
+//!
+//! ```
+//! use abe_events::config::Config;
+//! use abe_events::{Context, Result, Runtime, event, handlers, subscribe};
+//!
+//! /// A customer placed an order.
+//! #[event(topic = "order.created", version = "v2", key = user_id)]
+//! struct OrderCreated {
+//!     order_id: u64,
+//!     user_id: u64,
+//!     amount: f64,
+//! }
+//!
+//! #[event(topic = "review.requested")]
+//! struct ReviewRequested {
+//!     order_id: u64,
+//! }
+//!
+//! #[subscribe(filter = |order| order.amount > 100.0, retry(attempts = 5, max = "30s"))]
+//! async fn review(order: &OrderCreated, ctx: &Context) -> Result<()> {
+//!     ctx.publish(ReviewRequested { order_id: order.order_id }).await?; // correlation, causation and hops travel along
+//!     Ok(())
+//! }
+//!
+//! #[subscribe(batch = 50, max_wait = "10ms", idempotent)]
+//! async fn notify(requests: abe_events::Batch<ReviewRequested>) {
+//!     assert_eq!(requests[0].order_id, 1);
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<()> {
+//!     // A service says `runtime::start().await?`: config.yaml, environment, and all handlers that are linked.
+//!     let runtime = Runtime::builder().config(Config::default()).handlers(handlers![review, notify]).start().await?;
+//!     runtime.publish(OrderCreated { order_id: 1, user_id: 7, amount: 250.0 }).await?;
+//!
+//!     // A service says `runtime.stopped().await?`: a signal, then draining.
+//!     runtime.settled().await;
+//!     runtime.stop().await;
+//!     assert_eq!(runtime.monitor().total().succeeded, 2);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Delivery is at least once to every subscription that existed at the publish, as long as the process lives: this
+//! version carries events within one process, and nothing survives it.
+//!
+//! # Where to look
+//!
+//! | | |
+//! |---|---|
+//! | [`macro@event`], [`macro@data`], [`macro@subscribe`], [`handlers!`], [`link!`] | declaring |
+//! | [`runtime`], [`Runtime`], [`RuntimeBuilder`] | starting, publishing, watching, stopping; [dead letters](runtime::DeadLetterDesk) |
+//! | [`Context`], [`State`], [`Batch`], [`Outcome`], [`BatchOutcome`], [`handler`] | what a handler takes and returns |
+//! | [`Error`], [`ErrorKind`], [`Classify`] | what went wrong, and whether trying again can help |
+//! | [`config`], [`policy`] | file, environment, and how a subscription behaves |
+//! | [`Message`], [`Id`], [`Headers`], [`Topic`], [`wire`] | an event as it travels, and as bytes |
+//! | [`broker`] | the seam for brokers, and the memory broker |
+//! | `testing` | `#[abe_events::test]` and `TestBus`, with the feature of that name |
+//!
+//! The guide is in the repository's `docs/guide`: a first event, delivery, attributes, configuration, errors, testing,
+//! shutdown, the wire. `docs/guarantees.md` lists every claim with the test that proves it.
+//!
+//! # Features
+//!
+//! | feature | default | what for |
+//! |---|---|---|
+//! | `macros` | yes | `#[event]`, `#[data]`, `#[subscribe]`, `handlers!` |
+//! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
+//! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |
 #![doc(test(attr(deny(warnings), allow(unused, unused_crate_dependencies))))]
 
 #[doc(hidden)]
@@ -8,12 +81,15 @@ pub mod broker;
 pub mod config;
 mod connect;
 mod contract;
+#[cfg(doctest)]
+mod doctests;
 mod error;
 mod event;
 pub mod handler;
 mod inbox;
 mod lane_scope;
 mod message;
+mod mutant;
 mod panics;
 pub mod policy;
 mod publisher;
@@ -30,6 +106,22 @@ pub mod wire;
 /// these and no others.
 ///
 /// A function is named by its own path: `use orders::ship` brings in the function only, not its descriptor.
+///
+/// ```
+/// # use abe_events::{event, handlers, subscribe};
+/// # #[event(topic = "tick")] struct Tick;
+/// mod orders {
+///     #[abe_events::subscribe]
+///     pub async fn ship(_tick: &super::Tick) {}
+/// }
+///
+/// #[subscribe]
+/// async fn bill(_tick: &Tick) {}
+///
+/// # fn main() {
+/// assert_eq!(handlers![bill, orders::ship].len(), 2);
+/// # }
+/// ```
 #[cfg(feature = "macros")]
 #[macro_export]
 macro_rules! handlers {
@@ -59,7 +151,17 @@ macro_rules! link {
 }
 
 #[cfg(feature = "macros")]
-pub use abe_events_macros::{data, event, subscribe, test};
+#[doc = include_str!("docs/data.md")]
+pub use abe_events_macros::data;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/event.md")]
+pub use abe_events_macros::event;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/subscribe.md")]
+pub use abe_events_macros::subscribe;
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/test.md")]
+pub use abe_events_macros::test;
 
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};

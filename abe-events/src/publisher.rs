@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
 
-use crate::broker::{Broker, Messages, Origin, Outgoing};
+use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::message::{Headers, Id, Lineage, Message, Payload};
@@ -148,26 +148,26 @@ impl Publisher {
     /// Publishes one message and answers its id.
     pub async fn send(&self, message: Message) -> Result<Id> {
         let id = message.id().clone();
-        self.send_delayed(Messages::One(message), Duration::ZERO).await?;
+        self.begin(Messages::One(message), Duration::ZERO)?.finish().await?;
         Ok(id)
     }
 
     /// Publishes messages, not to be handled before `delay` has passed.
     pub async fn send_delayed(&self, messages: Messages, delay: Duration) -> Result<()> {
+        self.begin(messages, delay)?.finish().await
+    }
+
+    /// Hands messages to the broker. No future of ours holds them: each that did would copy them once more.
+    #[inline]
+    fn begin(&self, messages: Messages, delay: Duration) -> Result<Sending<'_>> {
         for message in messages.as_slice() {
             self.check_size(message)?;
         }
         let count = messages.as_slice().len() as u64;
         let topics = TopicsOf::new(messages.as_slice());
         let origin = self.origin.or_else(crate::lane_scope::current);
-        let published = self.broker.publish(Outgoing { messages, delay, origin }).await.map_err(Error::from)?;
-        self.limits.published.fetch_add(count, Ordering::Relaxed);
-        topics.count(&self.limits);
-        if published.deliveries == 0 {
-            self.limits.unrouted.fetch_add(count, Ordering::Relaxed);
-            tracing::debug!(count, "published, but nobody subscribes");
-        }
-        Ok(())
+        let answer = self.broker.publish(Outgoing { messages, delay, origin });
+        Ok(Sending { limits: &self.limits, count, topics, answer })
     }
 
     /// Begins a publish with options.
@@ -196,6 +196,31 @@ impl Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("broker", &self.broker).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// Messages that a broker has taken and not answered for yet.
+struct Sending<'a> {
+    limits: &'a Limits,
+    count: u64,
+    topics: TopicsOf,
+    answer: Answer<'a, Result<Published, PublishFailure>>,
+}
+
+impl Sending<'_> {
+    /// Waits for the answer, and counts.
+    async fn finish(self) -> Result<()> {
+        let published = self.answer.await.map_err(Error::from)?;
+        self.limits.published.fetch_add(self.count, Ordering::Relaxed);
+        self.topics.count(self.limits);
+        if published.deliveries == 0 {
+            self.limits.unrouted.fetch_add(self.count, Ordering::Relaxed);
+            tracing::debug!(self.count, "published, but nobody subscribes");
+        }
+        // A task that publishes without end gives way now and then, as everything does that waits in tokio. The handlers
+        // that it woke then run on its own worker, before an idle one carries them away.
+        tokio::task::coop::consume_budget().await;
+        Ok(())
     }
 }
 

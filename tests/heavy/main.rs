@@ -1,4 +1,5 @@
 //! What is measured over the whole process, memory, threads and tasks, and so runs one test at a time.
+#![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with tests/it, which uses all of it")]

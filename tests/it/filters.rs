@@ -11,7 +11,7 @@ async fn large(order: &Ordered, notes: &Notes) {
 }
 
 fn even(order: &Ordered) -> bool {
-    order.number % 2 == 0
+    order.number.is_multiple_of(2)
 }
 
 #[subscribe(filter = even)]

@@ -1,4 +1,5 @@
 //! What the runtime promises, one named test per promise; `iNN` is the invariant's number in docs/guarantees.md.
+#![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
 mod accounting;
 mod backpressure;
@@ -7,6 +8,7 @@ mod contracts;
 mod delivery;
 mod filters;
 mod idempotency;
+mod leases;
 mod limits;
 mod ordering;
 mod panics;

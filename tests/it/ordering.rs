@@ -11,7 +11,13 @@ use super::support::{Gauge, Notes, Ordered};
 
 /// First successes by key, and how often each number failed.
 #[derive(Default)]
-struct Ledger(Mutex<(HashMap<u32, Vec<u32>>, HashMap<u32, u32>)>);
+struct Ledger(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    by_key: HashMap<u32, Vec<u32>>,
+    failures: HashMap<u32, u32>,
+}
 
 #[subscribe(ordered, concurrency = 8, retry(attempts = 5, min = "5ms", max = "20ms"))]
 async fn in_order(order: &Ordered, ledger: &Ledger, gauge: &Gauge) -> Result<()> {
@@ -20,14 +26,14 @@ async fn in_order(order: &Ordered, ledger: &Ledger, gauge: &Gauge) -> Result<()>
     gauge.leave();
     let mut ledger = ledger.0.lock().unwrap();
     // The head of every key and every 50th number fail twice.
-    if order.number < 16 || order.number % 50 == 0 {
-        let failures = ledger.1.entry(order.number).or_default();
+    if order.number < 16 || order.number.is_multiple_of(50) {
+        let failures = ledger.failures.entry(order.number).or_default();
         *failures += 1;
         if *failures <= 2 {
             return Err(Error::msg("not yet"));
         }
     }
-    ledger.0.entry(order.user).or_default().push(order.number);
+    ledger.by_key.entry(order.user).or_default().push(order.number);
     Ok(())
 }
 
@@ -37,7 +43,7 @@ async fn i21_order_per_key_holds_under_concurrency_and_retries(bus: TestBus) {
     let bus = bus.handlers(handlers![in_order]).shared_state(ledger.clone()).shared_state(gauge.clone()).start().await;
     bus.publish_all((0..1600).map(Ordered::new)).await;
     bus.settled().await;
-    let keys = &ledger.0.lock().unwrap().0;
+    let keys = &ledger.0.lock().unwrap().by_key;
     assert_eq!(keys.len(), 16);
     for (key, numbers) in keys {
         let published: Vec<u32> = (0..100).map(|n| n * 16 + key).collect();

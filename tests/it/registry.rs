@@ -112,3 +112,22 @@ async fn a_broker_that_is_not_there_is_told_without_its_password() {
     let error = builder().url("postgres://u:hunter2@localhost/db").handlers(handlers![collects]).start().await.unwrap_err();
     assert!(!error.to_string().contains("hunter2") && error.to_string().contains("postgres"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_and_the_builder_change_policies_without_recompiling() {
+    let folder = std::env::temp_dir().join(format!("abe-events-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.yaml");
+    let text = "event:\n  output_buffer: 7\n  defaults:\n    concurrency: 2\n  handlers:\n    twin: {concurrency: 3, retry: {attempts: 9}, timeout: 5s}\n";
+    std::fs::write(&file, text).unwrap();
+    let report = abe_events::Runtime::builder().config_file(&file).handlers(handlers![first_twin, collects]).check().unwrap();
+    let policy = |name: &str| report.handlers.iter().find(|handler| handler.name.ends_with(name)).unwrap().policy.clone();
+    assert_eq!(policy("twin"), "concurrency 3, attempts 9, timeout 5s, buffer 7");
+    assert!(policy("collects").starts_with("concurrency 2, attempts 5, timeout 30s, batch 10"), "{}", policy("collects"));
+    let report = abe_events::Runtime::builder().config_file(&file).output_buffer(9).handlers(handlers![first_twin]).check().unwrap();
+    assert!(report.handlers[0].policy.ends_with("buffer 9"), "{report}");
+    std::fs::write(&file, "event:\n  handlers:\n    twin: {conurrency: 3}\n").unwrap();
+    let error = abe_events::Runtime::builder().config_file(&file).handlers(handlers![first_twin]).start().await.unwrap_err().to_string();
+    assert!(error.contains("conurrency") && error.contains("concurrency") && error.contains("config.yaml:3"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}

@@ -203,3 +203,26 @@ async fn without_dead_letters_what_fails_for_good_is_thrown_away_and_counted(bus
     assert_eq!((numbers.dead, numbers.discarded, bus.dead_letters().await.len()), (1, 1, 0));
     assert!(monitor.balances());
 }
+
+#[subscribe(retry(attempts = 2, min = "1s", max = "10s"))]
+async fn fails_while_full(order: &Ordered, notes: &Notes) -> Result<()> {
+    notes.add(order.number);
+    if notes.len() < 5 { Err(Error::msg("down")) } else { Ok(()) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a08_a_dead_letter_that_cannot_be_stored_is_not_acked() {
+    let broker = std::sync::Arc::new(abe_events::broker::memory::MemoryBroker::builder().dead_letters_max(0).build());
+    let notes = Notes::default();
+    let runtime =
+        super::support::builder().broker(broker).handlers(handlers![fails_while_full]).state(notes.clone()).start().await.unwrap();
+    runtime.publish(Ordered::new(1)).await.unwrap();
+    super::support::until("the last attempt has failed for good", || notes.len() == 3).await;
+    let numbers = runtime.monitor().total();
+    assert_eq!((numbers.dead, numbers.pending, runtime.dead_letters().count().await.unwrap()), (0, 1, 0));
+    // It waits for the longest delay and is tried again; by then it works.
+    runtime.settled().await;
+    assert_eq!((notes.len(), runtime.monitor().total().succeeded), (5, 1));
+    assert!(runtime.monitor().balances());
+    runtime.stop().await;
+}

@@ -79,6 +79,40 @@ async fn a19_at_the_deadline_the_handler_is_named_and_its_message_released_witho
     next.stop().await;
 }
 
+#[subscribe(timeout = "none")]
+async fn keeps_its_thread(order: &Ordered, notes: &Notes) {
+    notes.add("begins");
+    let until = std::time::Instant::now() + Duration::from_millis(2500);
+    while std::time::Instant::now() < until {
+        std::hint::spin_loop();
+    }
+    notes.add(order.number);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a19_a_handler_that_keeps_its_thread_is_named_and_left_behind_and_its_message_is_not_lost() {
+    let (broker, notes) = (Arc::new(MemoryBroker::new()), Notes::default());
+    let grace = Duration::from_millis(100);
+    let runtime = builder()
+        .broker(broker.clone())
+        .shutdown_grace(grace)
+        .handlers(handlers![keeps_its_thread])
+        .state(notes.clone())
+        .start()
+        .await
+        .unwrap();
+    runtime.publish(Ordered::new(7)).await.unwrap();
+    until("it runs", || notes.len() == 1).await;
+    let began = std::time::Instant::now();
+    let ended = runtime.stop().await;
+    assert!(matches!(&ended, Stopped::Cut { handlers } if handlers.len() == 1), "{ended:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // It is neither handled nor given up yet, and still accounted for; when it gets that far it is settled.
+    assert_eq!((runtime.monitor().total().pending, notes.len()), (1, 1));
+    until("the late verdict is carried out", || runtime.monitor().total().pending == 0).await;
+    assert_eq!((runtime.monitor().total().succeeded, notes.all()[1].as_str()), (1, "7"));
+}
+
 #[subscribe(batch = 50, max_wait = "1h")]
 async fn waits_for_more(orders: Batch<Ordered>, notes: &Notes) {
     notes.add(orders.len());
@@ -95,9 +129,10 @@ async fn i37_a_half_full_batch_is_flushed_at_shutdown() {
 }
 
 #[subscribe]
-async fn quick(order: &Ordered, notes: &Notes) {
+async fn quick(order: &Ordered, ctx: &Context, notes: &Notes) {
     tokio::task::yield_now().await;
-    notes.add(order.number);
+    // A restart that costs an attempt shows as a number that no event has.
+    notes.add(order.number + 1_000_000 * (ctx.attempt() - 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,6 +152,21 @@ async fn i37_i14_nothing_is_lost_and_no_attempt_spent_over_1_000_rolling_restart
     let mut numbers: Vec<u32> = notes.all().iter().map(|note| note.parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "each exactly once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i37_what_a_runtime_s_own_memory_broker_holds_is_handled_before_it_ends() {
+    let notes = Notes::default();
+    let runtime = builder().handlers(handlers![finishes, waits_for_more]).state(notes.clone()).start().await.unwrap();
+    runtime.publish_all((0..30).map(Ordered::new)).await.unwrap();
+    let other = runtime.clone();
+    let refused = async {
+        other.draining().await;
+        other.publish(Ordered::new(99)).await.unwrap_err().kind()
+    };
+    assert_eq!(tokio::join!(runtime.stop(), refused), (Stopped::Drained, ErrorKind::Closed));
+    let ended = notes.all().iter().filter(|note| note.starts_with("ends")).count();
+    assert_eq!((ended, runtime.monitor().total().pending), (30, 0));
 }
 
 #[tokio::test(start_paused = true)]

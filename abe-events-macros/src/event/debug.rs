@@ -1,14 +1,14 @@
 //! `Debug` for types with sensitive fields, which shows `[sensitive]` in their place.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote_spanned};
+use quote::quote_spanned;
 use syn::{Data, DeriveInput, Fields as SynFields, Index, Member};
 
 use super::fields::Fields;
-use crate::krate::{Krate, located};
+use crate::krate::{local, located};
 
 /// The implementation; nothing for a type without sensitive fields.
-pub(crate) fn implementation(item: &DeriveInput, fields: &Fields, _: &Krate) -> TokenStream {
+pub(crate) fn implementation(item: &DeriveInput, fields: &Fields) -> TokenStream {
     if !fields.any_sensitive() {
         return TokenStream::new();
     }
@@ -43,7 +43,7 @@ fn arm(shown: &syn::Ident, variant: Option<&syn::Ident>, at: usize, of: &SynFiel
     for (index, field) in of.iter().enumerate() {
         let member = field.ident.clone().map_or_else(|| Member::Unnamed(Index::from(index)), Member::Named);
         let sensitive = fields.is_sensitive(at, &member);
-        let bound = format_ident!("field{index}", span = proc_macro2::Span::mixed_site());
+        let bound = local(&format!("field{index}"), span);
         let name = field.ident.as_ref().map(|name| name.to_string().trim_start_matches("r#").to_owned());
         let name = name.map(|name| quote_spanned!(span=> #name,));
         if sensitive {

@@ -12,12 +12,13 @@ use crate::krate::{Krate, located};
 pub(crate) struct Derives {
     serialize: bool,
     deserialize: bool,
+    debug: bool,
 }
 
 impl Derives {
     /// Looks at an item's derives; `Debug` on an item with sensitive fields is a mistake.
     pub(crate) fn of(item: &DeriveInput, sensitive: bool, errors: &mut Errors) -> Self {
-        let mut derives = Self { serialize: false, deserialize: false };
+        let mut derives = Self { serialize: false, deserialize: false, debug: false };
         for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("derive")) {
             // What cannot be parsed is rustc's to report.
             let paths = attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated).unwrap_or_default();
@@ -25,12 +26,18 @@ impl Derives {
                 let Some(last) = path.segments.last() else { continue };
                 derives.serialize |= last.ident == "Serialize";
                 derives.deserialize |= last.ident == "Deserialize";
+                derives.debug |= last.ident == "Debug";
                 if last.ident == "Debug" && sensitive {
                     errors.at(&path, "`Debug` would show the sensitive fields; leave it out, it is written for this type without them");
                 }
             }
         }
         derives
+    }
+
+    /// Whether `Debug` is derived, rightly or not.
+    pub(crate) fn debug(&self) -> bool {
+        self.debug
     }
 
     /// Those missing, through the facade, so that the user's manifest needs no serde.

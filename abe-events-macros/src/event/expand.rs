@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{DeriveInput, Pat};
 
@@ -14,8 +15,8 @@ use crate::krate::{local, located};
 pub(crate) fn expand(contract: &Contract, errors: &Errors) -> TokenStream {
     let Contract { item, krate, derives, fields, .. } = contract;
     let private = krate.private(located(item.ident.span()));
-    let derive = derives.as_ref().map(|derives| derives.missing(item, krate));
-    let debug = debug::implementation(item, fields, krate);
+    let derive = contract.serde.then(|| derives.missing(item, krate));
+    let debug = (!derives.debug()).then(|| debug::implementation(item, fields));
     let documented = documented(contract);
     let implementation = implementation(contract);
     let checks = upcast_check(contract);
@@ -50,7 +51,7 @@ fn implementation(contract: &Contract) -> TokenStream {
     let Contract { item, krate, topic, version, doc, fields, .. } = contract;
     let (name, span) = (&item.ident, located(item.ident.span()));
     let (root, private) = (krate.root(span), krate.private(span));
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let sensitive = fields.names();
     let key = key(contract);
     let has_key = key.is_some();

@@ -44,7 +44,8 @@ pub(crate) fn data(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
     let fields = Fields::take_marks(&mut item, &mut errors);
     let derives = Derives::of(&item, fields.any_sensitive(), &mut errors);
-    let (derive, debug) = (derives.missing(&item, &krate), debug::implementation(&item, &fields, &krate));
+    let debug = (!derives.debug()).then(|| debug::implementation(&item, &fields));
+    let derive = derives.missing(&item, &krate);
     quote!(#errors #derive #item #debug)
 }
 

@@ -25,8 +25,9 @@ pub(crate) struct Contract {
     pub(crate) version: u32,
     pub(crate) key: Option<Key>,
     pub(crate) upcast: Option<Upcast>,
-    /// `None` with `serde = false`.
-    pub(crate) derives: Option<Derives>,
+    pub(crate) derives: Derives,
+    /// Whether missing derives of serde are added.
+    pub(crate) serde: bool,
     pub(crate) fields: Fields,
     pub(crate) doc: String,
 }
@@ -53,8 +54,10 @@ impl Contract {
         mut item: DeriveInput,
         errors: &mut Errors,
     ) -> std::result::Result<Self, Box<DeriveInput>> {
+        // What could not be read may have been the topic.
+        let all_read = errors.is_empty();
         let krate = Krate::new(arguments.take("crate").and_then(|argument| errors.note(argument.path())));
-        let topic = topic(arguments.take("topic"), errors).unwrap_or_else(|| "invalid".to_owned());
+        let topic = topic(arguments.take("topic"), all_read, errors).unwrap_or_else(|| "invalid".to_owned());
         let version = arguments.take("version").and_then(|argument| errors.note(version(&argument))).unwrap_or(1);
         let key = arguments.take("key").and_then(|argument| errors.note(key(&argument)));
         let upcast = upcast(arguments, errors);
@@ -65,7 +68,7 @@ impl Contract {
         }
         let derives = Derives::of(&item, fields.any_sensitive(), errors);
         let doc = doc_of(&item.attrs);
-        Ok(Self { item, krate, topic, version, key, upcast, derives: serde.then_some(derives), fields, doc })
+        Ok(Self { item, krate, topic, version, key, upcast, derives, serde, fields, doc })
     }
 }
 
@@ -83,9 +86,11 @@ fn can_be_event(item: &DeriveInput, errors: &mut Errors) -> bool {
     true
 }
 
-fn topic(argument: Option<Argument>, errors: &mut Errors) -> Option<String> {
+fn topic(argument: Option<Argument>, all_read: bool, errors: &mut Errors) -> Option<String> {
     let Some(argument) = argument else {
-        errors.push(Error::new(Span::call_site(), "`topic` is missing: write `#[event(topic = \"order.created\")]`"));
+        if all_read {
+            errors.push(Error::new(Span::call_site(), "`topic` is missing: write `#[event(topic = \"order.created\")]`"));
+        }
         return None;
     };
     let text = errors.note(argument.text())?;

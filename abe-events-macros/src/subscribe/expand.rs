@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Pat, ReturnType};
 
@@ -18,7 +19,7 @@ pub(crate) fn expand(options: &Options, handler: &Handler<'_>) -> TokenStream {
     let name = &function.sig.ident;
     let span = located(name.span());
     let private = options.krate.private(span);
-    let (vis, descriptor) = (&function.vis, format_ident!("__abe_handler_{name}", span = span));
+    let (vis, descriptor) = (&function.vis, format_ident!("__abe_handler_{}", name, span = span));
     let (spec, bind, publishes) = (spec(options, handler), bind(options, handler), publishes(options, handler));
     let message = handler.message.ty;
     let at = located(message.span());
@@ -60,7 +61,7 @@ fn spec(options: &Options, handler: &Handler<'_>) -> TokenStream {
             field("name_given", quote!(true));
         }
         None => {
-            let name = format!("::{}", function.sig.ident);
+            let name = format!("::{}", function.sig.ident.unraw());
             field("name", quote_spanned!(span=> ::core::concat!(::core::module_path!(), #name)));
         }
     }
@@ -83,7 +84,8 @@ fn spec(options: &Options, handler: &Handler<'_>) -> TokenStream {
     }
     field("takes_batch", {
         let private = options.krate.private(at);
-        quote_spanned!(at=> #private::takes_batch::<#message>())
+        let names_topics = !options.topics.is_empty();
+        quote_spanned!(at=> #private::takes_batch::<#message>(#names_topics))
     });
     if options.blocking.is_some() {
         field("blocking", quote!(true));
@@ -243,7 +245,13 @@ fn publishes(options: &Options, handler: &Handler<'_>) -> TokenStream {
         ReturnType::Default => (quote_spanned!(located(at)=> ()), located(at)),
     };
     let private = options.krate.private(span);
-    quote_spanned!(span=> #private::publishes::<#message, #ty>)
+    quote_spanned! {span=>
+        || {
+            #[allow(unused_imports)]
+            use #private::{ReturnsAnything as _, ReturnsOutcome as _};
+            (&#private::Returned::<#message, #ty>::new()).publishes()
+        }
+    }
 }
 
 /// Checks that need the types, as items: an inline constant would wait for the build.
@@ -256,10 +264,5 @@ fn checks(options: &Options, handler: &Handler<'_>) -> TokenStream {
     };
     let batch = options.policy.needs_batch.as_ref().map(|key| check(key, "check_batch"));
     let ordered = options.policy.needs_key.as_ref().map(|key| check(key, "check_ordered"));
-    let topics = options.topics.is_empty().then(|| {
-        let span = located(message.span());
-        let private = options.krate.private(span);
-        quote_spanned!(span=> const _: () = #private::check_topics::<#message>();)
-    });
-    quote!(#batch #ordered #topics)
+    quote!(#batch #ordered)
 }

@@ -127,7 +127,7 @@ fn nested(argument: &Argument, owner: &str, known: &[&str], example: &str, error
         return None;
     };
     if group.stream().is_empty() {
-        errors.push(Error::new(group.span(), format!("says nothing; write `{example}`")));
+        errors.push(Error::new(group.span(), format!("{owner} says nothing; write `{example}`")));
         return None;
     }
     Some(Arguments::parse(owner, known, group.stream(), errors))

@@ -46,6 +46,16 @@ pub struct DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
+    /// All of them.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The one of this message, in every subscription in which it died.
+    pub fn of(id: Id) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
     /// Whether a dead letter is meant.
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         self.subscription.as_ref().is_none_or(|name| *name == letter.subscription)

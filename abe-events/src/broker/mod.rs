@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::answer::Answer;
+pub use self::answer::{Answer, Keeper, Kept};
 pub use self::capabilities::{Capabilities, Durability, StartPosition};
 pub use self::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetters};
 pub use self::delivery::{Delivery, FAILURE_TEXT_BYTES_MAX, FAILURES_MAX, Failure, FailureKind, Settled, Settlement, Token, Verdict};

@@ -10,31 +10,30 @@ use super::feed::{Ended, Feed, InboxKey, Interrupt, Reservation};
 use super::meta::Meta;
 use super::outcome::{Outcome, Reply};
 use crate::broker::{Delivery, FailureKind};
+use crate::error::ErrorKind;
 use crate::event::Unreadable;
 use crate::message::Lineage;
 use crate::panics::text_of;
 
-/// Decodes, filters and reserves a delivery. One that is not to be handled is done with, and the answer is `None`.
-pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: Delivery) -> Option<(Delivery, Option<InboxKey>)> {
-    let opened = guarded("the filter or the decoding", || calls.open(Meta { delivery: &delivery, lane: feed.lane() }));
-    let refused = match opened {
-        Ok(Ok(true)) => None,
-        Ok(Ok(false)) => Some(Ended::Filtered),
-        Ok(Err(unreadable)) => Some(Ended::failed(kind_of(&unreadable), unreadable)),
-        Err(panicked) => Some(panicked),
-    };
-    if let Some(ended) = refused {
-        feed.done(delivery, None, ended);
-        return None;
+/// Decodes, filters and reserves a delivery, and answers the key that is reserved for it, or how one ends that is not to be
+/// handled. The delivery stays where it is: moving it in and out would cost more than all of this.
+pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<Option<InboxKey>, Ended> {
+    match guarded("the filter or the decoding", || calls.open(Meta { delivery, lane: feed.lane() })) {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return Err(Ended::Filtered),
+        Ok(Err(unreadable)) => return Err(Ended::failed(kind_of(&unreadable), unreadable)),
+        Err(panicked) => return Err(panicked),
     }
-    if !feed.idempotent() {
-        return Some((delivery, None));
-    }
+    if feed.idempotent() { reserve(calls, feed, delivery).await.map(Some) } else { Ok(None) }
+}
+
+/// Reserves the key of a delivery that was opened.
+async fn reserve(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<InboxKey, Ended> {
     let ended = match guarded("the idempotency key", || calls.key()) {
         Ok(text) => {
             let key = text.map_or_else(|| InboxKey::Id(delivery.message.id().clone()), InboxKey::Text);
             match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
-                Reservation::Reserved => return Some((delivery, Some(key))),
+                Reservation::Reserved => return Ok(key),
                 Reservation::Applied => Ended::Duplicate,
                 Reservation::Busy => Ended::Busy,
             }
@@ -43,8 +42,7 @@ pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: 
     };
     // The event's own `Drop` may run here, and panic.
     let dropped = guarded("dropping the event", || calls.forget_last());
-    feed.done(delivery, None, dropped.err().unwrap_or(ended));
-    None
+    Err(dropped.err().unwrap_or(ended))
 }
 
 /// Calls the handler with what was opened, and publishes what it returned. What became of it stands in `reply`.
@@ -109,7 +107,9 @@ async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply
     }
     feed.publish(messages);
     if let Err(error) = poll_fn(|cx| feed.poll_publish(cx)).await {
-        reply.fail_successes(&Ended::failed(FailureKind::Publish, error));
+        // A shutdown of ours is not the handler's failure: it costs no attempt, and the message comes again.
+        let closed = error.kind() == ErrorKind::Closed;
+        reply.fail_successes(&if closed { Ended::Cancelled } else { Ended::failed(FailureKind::Publish, error) });
     }
 }
 

@@ -7,6 +7,7 @@ use super::bind::Calls;
 use super::feed::{Ended, Feed, InboxKey};
 use super::outcome::Reply;
 use crate::broker::{Delivery, FailureKind};
+use crate::mutant;
 
 /// A delivery that failed so often within a batch runs alone from then on, so that a poisoned one costs itself alone.
 const ATTEMPTS_TOGETHER_MAX: u32 = 2;
@@ -27,11 +28,18 @@ pub(super) async fn run(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
 /// Collects a batch, which may stay empty; `false` when the feed has no more and nothing was collected.
 async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delivery>, keys: &mut Vec<Option<InboxKey>>) -> bool {
     let Some(first) = poll_fn(|cx| feed.poll_next(cx)).await else { return false };
-    let alone = first.attempt > ATTEMPTS_TOGETHER_MAX;
+    let alone = first.attempt > ATTEMPTS_TOGETHER_MAX && !mutant::is("poison-stays-in-batch");
     let mut bytes = first.message.weight();
-    let Some((first, key)) = admit(calls, feed, first).await else { return true };
-    batch.push(first);
-    keys.push(key);
+    match admit(calls, feed, &first).await {
+        Ok(key) => {
+            batch.push(first);
+            keys.push(key);
+        }
+        Err(ended) => {
+            feed.done(first, None, ended);
+            return true;
+        }
+    }
     if alone {
         return true;
     }
@@ -40,14 +48,17 @@ async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delive
     while batch.len() < count_max && bytes < bytes_max {
         let Some(delivery) = poll_fn(|cx| feed.poll_more(cx)).await else { break };
         let weight = delivery.message.weight();
-        if delivery.attempt > ATTEMPTS_TOGETHER_MAX || bytes.saturating_add(weight) > bytes_max {
+        if (delivery.attempt > ATTEMPTS_TOGETHER_MAX && !mutant::is("poison-stays-in-batch")) || bytes.saturating_add(weight) > bytes_max {
             feed.put_back(delivery);
             break;
         }
-        if let Some((delivery, key)) = admit(calls, feed, delivery).await {
-            bytes = bytes.saturating_add(weight);
-            batch.push(delivery);
-            keys.push(key);
+        match admit(calls, feed, &delivery).await {
+            Ok(key) => {
+                bytes = bytes.saturating_add(weight);
+                batch.push(delivery);
+                keys.push(key);
+            }
+            Err(ended) => feed.done(delivery, None, ended),
         }
     }
     true

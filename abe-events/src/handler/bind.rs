@@ -42,30 +42,32 @@ pub(super) trait Calls: Send {
     fn clear(&mut self);
 }
 
-/// A handler before its function is known. `M` is what the function's glue gets, `I` what filters see.
-pub struct Build<P: Receive, M, I> {
-    take: fn(P::Held) -> M,
+/// A handler before its function is known: `P` its message parameter, `H` what a call holds, `M` what the function's glue
+/// gets, `I` what filters see.
+///
+/// Without bounds of its own: a parameter that is no message is then reported where it stands, and not at each step.
+pub struct Build<P, H, M, I> {
+    take: fn(H) -> M,
     filter: Option<fn(&I) -> bool>,
     filter_meta: Option<fn(&Meta<'_>) -> bool>,
     key: Option<fn(&I) -> CompactString>,
+    parameter: PhantomData<fn() -> P>,
 }
 
 /// Begins a handler of a message parameter.
-pub fn worker<P: Receive>() -> Build<P, P::Held, P::Item> {
-    Build { take: std::convert::identity, filter: None, filter_meta: None, key: None }
+pub fn worker<P: Receive>() -> Build<P, P::Held, P::Held, P::Item> {
+    Build { take: std::convert::identity, filter: None, filter_meta: None, key: None, parameter: PhantomData }
 }
 
-impl<P: Receive, I> Build<P, P::Held, I> {
+impl<P, H, M, I> Build<P, H, M, I> {
     /// The function takes its message by value.
-    pub fn by_value(self) -> Build<P, P, I>
+    pub fn by_value(self) -> Build<P, H, P, I>
     where
-        P: Own,
+        P: Own + Receive<Held = H>,
     {
-        Build { take: P::own, filter: self.filter, filter_meta: self.filter_meta, key: self.key }
+        Build { take: P::own, filter: self.filter, filter_meta: self.filter_meta, key: self.key, parameter: PhantomData }
     }
-}
 
-impl<P: Receive<Item = I>, M: Send + 'static, I: Incoming> Build<P, M, I> {
     /// Which events the handler wants.
     #[must_use]
     pub fn filter(mut self, filter: fn(&I) -> bool) -> Self {
@@ -90,6 +92,8 @@ impl<P: Receive<Item = I>, M: Send + 'static, I: Incoming> Build<P, M, I> {
     /// The worker of a function's glue.
     pub fn run<C, R>(self, call: C) -> BoxWorker
     where
+        P: Receive<Held = H, Item = I>,
+        M: Send + 'static,
         C: Fn(M, Meta<'_>) -> Result<R> + Send + Sync + 'static,
         R: Future + Send + 'static,
         R::Output: IntoOutcome<P::Form>,
@@ -98,14 +102,14 @@ impl<P: Receive<Item = I>, M: Send + 'static, I: Incoming> Build<P, M, I> {
     }
 }
 
-impl<P: Receive, M, I> fmt::Debug for Build<P, M, I> {
+impl<P, H, M, I> fmt::Debug for Build<P, H, M, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Build")
     }
 }
 
 struct Bound<P: Receive, M, C> {
-    build: Build<P, M, P::Item>,
+    build: Build<P, P::Held, M, P::Item>,
     call: C,
 }
 

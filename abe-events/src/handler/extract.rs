@@ -1,5 +1,6 @@
 //! The parameters of a handler after its message: prepared once at start, extracted for each call.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -124,24 +125,31 @@ impl<X: Extractor> Extractor for Option<X> {
     }
 }
 
-/// A prepared extractor, as a bound handler keeps it.
-#[derive(Debug)]
-pub struct Prepared<X: Extractor>(X::Prepared);
+/// A prepared extractor, as a bound handler keeps it. It names no trait, so a parameter that is no extractor is reported
+/// once, where it stands.
+pub struct Prepared<X>(Box<dyn Fn(Meta<'_>) -> Result<X> + Send + Sync>);
 
-impl<X: Extractor> Prepared<X> {
+impl<X> Prepared<X> {
     /// The parameter for one call.
     ///
     /// # Errors
     ///
     /// What the extractor says.
     pub fn extract(&self, meta: Meta<'_>) -> Result<X> {
-        X::extract(&self.0, meta)
+        (self.0)(meta)
+    }
+}
+
+impl<X> fmt::Debug for Prepared<X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared")
     }
 }
 
 /// Prepares an extractor that the handler takes by value.
 pub fn prepare<X: Extractor>(resolver: &mut Resolver<'_>) -> Option<Prepared<X>> {
-    X::prepare(resolver).map(Prepared)
+    let prepared = X::prepare(resolver)?;
+    Some(Prepared(Box::new(move |meta| X::extract(&prepared, meta))))
 }
 
 /// Decides what a parameter `&X` is: an extractor if `X` is one, else a state.
@@ -160,31 +168,24 @@ impl<X> Lent<X> {
 }
 
 /// `&X` where `X` is an extractor.
-pub trait LentExtractor {
-    /// What is extracted and lent.
-    type Extractor: Extractor;
-
+pub trait LentExtractor<X: Extractor> {
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor>> {
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<X>> {
         prepare(resolver)
     }
 }
 
-impl<X: Extractor> LentExtractor for Lent<X> {
-    type Extractor = X;
-}
+impl<X: Extractor> LentExtractor<X> for Lent<X> {}
 
 /// `&X` where `X` is not an extractor: a state.
-pub trait LentState {
-    /// What is extracted and lent.
-    type Extractor: Extractor;
-
+pub trait LentState<X> {
     /// Prepares it.
-    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<Self::Extractor>> {
+    fn prepare_lent(&self, resolver: &mut Resolver<'_>) -> Option<Prepared<State<X>>>
+    where
+        X: Send + Sync + 'static,
+    {
         prepare(resolver)
     }
 }
 
-impl<X: Send + Sync + 'static> LentState for &Lent<X> {
-    type Extractor = State<X>;
-}
+impl<X> LentState<X> for &Lent<X> {}

@@ -174,7 +174,8 @@ impl Reply {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an outcome of a `#[subscribe]` handler",
     label = "a handler cannot return this",
-    note = "return `()`, `Outcome`, an event or several (tuple, `Option`, `Vec`), with `Batch<T>` also `BatchOutcome`, or a `Result` of these"
+    note = "return `()`, `Outcome`, an event or several (tuple, `Option`, `Vec`), with `Batch<T>` also `BatchOutcome`, or a `Result` of these",
+    note = "of a `Result`, the error is `abe_events::Error`, which takes any error by `?`, or a type with `impl abe_events::Classify for MyError {{}}`"
 )]
 pub trait IntoOutcome<F>: Send {
     /// The contracts it may publish.

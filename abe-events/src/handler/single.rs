@@ -12,8 +12,12 @@ use super::outcome::Reply;
 pub(super) async fn run(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
     let mut reply = Reply::new();
     while let Some(delivery) = poll_fn(|cx| feed.poll_next(cx)).await {
-        let Some((delivery, key)) = admit(&mut *calls, feed, delivery).await else { continue };
-        attempt(&mut *calls, feed, from_ref(&delivery), &mut reply).await;
-        feed.done(delivery, key, reply.take());
+        match admit(&mut *calls, feed, &delivery).await {
+            Ok(key) => {
+                attempt(&mut *calls, feed, from_ref(&delivery), &mut reply).await;
+                feed.done(delivery, key, reply.take());
+            }
+            Err(ended) => feed.done(delivery, None, ended),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub use self::headers::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers};
 pub use self::id::Id;
 pub use self::lineage::Lineage;
 pub use self::payload::{Body, Encoded, Payload};
+use crate::error::Result;
 use crate::topic::Topic;
 
 /// The largest payload, in bytes, unless configured otherwise.
@@ -55,6 +56,22 @@ impl Message {
             lineage: None,
             headers: None,
         }
+    }
+
+    /// A message of JSON bytes that came from elsewhere, as they are; they are read when a handler takes them.
+    ///
+    /// ```
+    /// use abe_events::Message;
+    ///
+    /// let message = Message::json("order.created", 2, r#"{"order_id": 1}"#).unwrap();
+    /// assert_eq!(message.topic().as_str(), "order.created");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) for what is no topic.
+    pub fn json(topic: &str, version: u32, bytes: impl Into<bytes::Bytes>) -> Result<Self> {
+        Ok(Self::new(Topic::new(topic)?, version, Payload::from_bytes(bytes)))
     }
 
     /// The same message under an id of its origin; the id is what duplicates are recognised by.

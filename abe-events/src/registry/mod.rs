@@ -6,6 +6,7 @@ mod rules;
 
 use std::collections::BTreeSet;
 
+pub(crate) use self::report::start_error;
 pub use self::report::{Finding, HandlerSummary, Report, Severity};
 use crate::broker::Capabilities;
 use crate::config::Config;
@@ -69,6 +70,7 @@ impl Declared {
         }
         rules::names(&planned, &mut findings);
         rules::configured_names(config, &planned, &mut findings);
+        rules::configured_parts(config, &mut findings);
         rules::unhandled(self, &planned, &mut findings);
         cycles::find(&planned, &mut findings);
         let report = Report::new(&planned, &self.events, findings);

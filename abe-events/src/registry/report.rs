@@ -98,11 +98,14 @@ impl Report {
 
     /// All errors as one, if there are any.
     pub(crate) fn to_error(&self) -> Option<Error> {
-        let lines: Vec<String> = self.errors().map(ToString::to_string).collect();
-        (!lines.is_empty()).then(|| {
-            Error::new(ErrorKind::Start, format!("cannot start, {} to fix:\n  - {}", count(lines.len(), "thing"), lines.join("\n  - ")))
-        })
+        start_error(&self.errors().map(ToString::to_string).collect::<Vec<_>>())
     }
+}
+
+/// The refusal to start, with all that is to be fixed.
+pub(crate) fn start_error(faults: &[String]) -> Option<Error> {
+    let heading = || format!("cannot start, {} to fix:\n  - {}", count(faults.len(), "thing"), faults.join("\n  - "));
+    (!faults.is_empty()).then(|| Error::new(ErrorKind::Start, heading()))
 }
 
 pub(crate) fn count(n: usize, noun: &str) -> String {

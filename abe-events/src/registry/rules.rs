@@ -136,6 +136,13 @@ pub(super) fn configured_names(config: &Config, planned: &[Planned], findings: &
     }
 }
 
+/// What can be configured, and is not part of this version: ignoring it would promise what is not there.
+pub(super) fn configured_parts(config: &Config, findings: &mut Vec<Finding>) {
+    if config.store.is_some() {
+        findings.push(Finding::error("`store` is configured, but durable stores are not part of this version; remove it"));
+    }
+}
+
 /// Events nobody subscribes to.
 pub(super) fn unhandled(declared: &Declared, planned: &[Planned], findings: &mut Vec<Finding>) {
     let topics: BTreeSet<&str> = declared.events.iter().map(|event| event.topic).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::Runtime;
-use super::launch::{self, Connected};
+use super::launch::{self, Connected, Extras};
 use super::observer::Observer;
 use crate::broker::Broker;
 use crate::config::{Config, Sources};
@@ -33,6 +33,7 @@ pub struct RuntimeBuilder {
     repeated: Vec<&'static str>,
     broker: Option<Arc<dyn Broker>>,
     observer: Option<Arc<dyn Observer>>,
+    lease: Option<Duration>,
 }
 
 /// Where the configuration comes from.
@@ -85,6 +86,13 @@ impl RuntimeBuilder {
     /// How long a shutdown waits for what is in flight; default 30 s.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown_grace = Some(grace);
+        self
+    }
+
+    /// How long a delivery may stay unsettled before it goes to another consumer; lanes renew it while a handler waits.
+    /// Default 30 s on brokers whose consumers can die alone; none on the memory broker, which dies with them.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
         self
     }
 
@@ -155,13 +163,13 @@ impl RuntimeBuilder {
     /// Outside of a Tokio runtime.
     pub async fn start(mut self) -> Result<Runtime> {
         let states = std::mem::take(&mut self.states);
-        let (broker, observer) = (self.broker.take(), self.observer.take());
+        let (broker, extras) = (self.broker.take(), Extras { observer: self.observer.take(), lease: self.lease });
         let (declared, config) = self.into_parts()?;
         let broker = match broker {
             Some(broker) => Connected { broker, owned: false },
             None => Connected { broker: crate::connect::connect(&config.url)?, owned: true },
         };
-        launch::launch(&declared, config, &states, broker, observer).await
+        launch::launch(&declared, config, &states, broker, extras).await
     }
 
     fn into_parts(self) -> Result<(Declared, Config)> {

@@ -115,7 +115,7 @@ impl<'a> DeadLetterDesk<'a> {
             Ok(bytes) => bytes,
             Err(error) => return format!("unavailable: {error}"),
         };
-        if sensitive.is_empty() {
+        if sensitive.is_empty() || crate::mutant::is("secrets-shown") {
             return std::str::from_utf8(&bytes).map_or_else(|_| format!("{} bytes that are not text", bytes.len()), str::to_owned);
         }
         // Numbers and order may print otherwise than they came: this is for reading; the stored bytes are untouched.

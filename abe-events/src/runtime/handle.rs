@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use super::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
 use super::shutdown::{RuntimeState, Shutdown, Stopped, signal};
 use super::subscription::Subscription;
 use super::watchdog::Watchdog;
-use crate::broker::{Broker, Messages};
+use crate::broker::{Broker, Durability, Messages};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventDescriptor;
@@ -57,10 +58,18 @@ impl Runtime {
         &self.0.0
     }
 
-    /// The way to the broker, as long as the runtime is not stopped.
+    /// The way to the broker, as long as what is published may still be handled.
     fn publisher(&self) -> Result<&Publisher> {
-        if self.state() == RuntimeState::Stopped {
-            return Err(Error::new(ErrorKind::Closed, "the runtime is stopped, nothing is published"));
+        let closed = match self.state() {
+            RuntimeState::Stopped => Some("the runtime is stopped, nothing is published"),
+            // Handlers still publish, through their context.
+            RuntimeState::Draining if self.inner().ends_with_process() && crate::lane_scope::current().is_none() => {
+                Some("the runtime is draining, and its memory broker keeps nothing for a next one")
+            }
+            _ => None,
+        };
+        if let Some(text) = closed {
+            return Err(Error::new(ErrorKind::Closed, text));
         }
         Ok(&self.inner().publisher)
     }
@@ -104,7 +113,7 @@ impl Runtime {
         if messages.is_empty() {
             return Ok(());
         }
-        publisher.send_delayed(Messages::Many(messages), std::time::Duration::ZERO).await
+        publisher.send_delayed(Messages::Many(messages), Duration::ZERO).await
     }
 
     /// Publishes with a delay, headers, a key, an id, a time or a correlation id.
@@ -148,8 +157,31 @@ impl Runtime {
         &self.inner().broker
     }
 
-    /// Drains and stops: no new starts, what is in flight is finished, batches run with what they have, verdicts are
-    /// carried out. At the end of `shutdown_grace` what still runs is dropped and its messages are released.
+    /// Waits until draining begins: the moment to refuse new work at a program's own doors.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and asked again.
+    pub async fn draining(&self) {
+        self.inner().shutdown.draining.cancelled().await;
+    }
+
+    /// Waits until no message is waiting, running or due later, in any subscription of this runtime. Looks every few
+    /// milliseconds; for programs with an end, and for examples. Tests have [`testing`](crate::testing).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and asked again.
+    pub async fn settled(&self) {
+        while self.inner().subscriptions.iter().any(|subscription| subscription.consumer.depth().pending() > 0) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Drains and stops. Half-full batches run with what they have, what is in flight is finished, verdicts are carried
+    /// out. Where messages outlive the process nothing new is started, and what waits is there for the next instance;
+    /// with the memory broker of this runtime's own, what waits is handled as well, since it would be lost.
+    /// At the end of `shutdown_grace` what still runs is dropped and its messages are released.
     ///
     /// A broker that was opened by URL is closed; one given to the builder stays open.
     ///
@@ -171,7 +203,7 @@ impl Runtime {
         let shutdown = &self.inner().shutdown;
         tokio::select! {
             result = signal() => result?,
-            () = shutdown.drain.cancelled() => {}
+            () = shutdown.draining.cancelled() => {}
         }
         let second = async {
             if signal().await.is_ok() {
@@ -185,9 +217,16 @@ impl Runtime {
             () = second => Stopped::Drained,
         };
         match ended {
-            Stopped::Drained => Ok(()),
+            Stopped::Drained | Stopped::LeftBehind { .. } => Ok(()),
             Stopped::Cut { .. } => Err(Error::new(ErrorKind::Timeout, ended.to_string())),
         }
+    }
+}
+
+impl Inner {
+    /// Whether what is published here ends with this runtime: its broker is its own, and keeps nothing.
+    pub(super) fn ends_with_process(&self) -> bool {
+        self.owns_broker && self.broker.capabilities().durability == Durability::Process
     }
 }
 

@@ -17,11 +17,15 @@ use super::subscription::Subscription;
 use super::watchdog::Watchdog;
 use crate::broker::{Broker, Capabilities, Durability, StartPosition, SubscriptionSpec};
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::handler::{BoxWorker, Resolver, States};
 use crate::inbox::{Inbox, MemoryInbox};
+use crate::mutant;
 use crate::publisher::{Limits, Publisher};
-use crate::registry::{Declared, Planned, Severity};
+use crate::registry::{Declared, Planned, Severity, start_error};
+
+/// How long a delivery may stay unsettled without renewal, unless the builder says otherwise.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// A broker, and whether this runtime opened it and is to close it.
 pub(super) struct Connected {
@@ -29,20 +33,20 @@ pub(super) struct Connected {
     pub(super) owned: bool,
 }
 
+/// What only the builder can say.
+pub(super) struct Extras {
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) lease: Option<Duration>,
+}
+
 /// Judges, binds, subscribes, runs.
-pub(super) async fn launch(
-    declared: &Declared,
-    config: Config,
-    states: &States,
-    broker: Connected,
-    observer: Option<Arc<dyn Observer>>,
-) -> Result<Runtime> {
+pub(super) async fn launch(declared: &Declared, config: Config, states: &States, broker: Connected, extras: Extras) -> Result<Runtime> {
     let Connected { broker, owned: owns_broker } = broker;
     let (planned, report) = declared.plan(&config, Some(broker.capabilities()));
-    let mut faults: Vec<String> = report.to_error().map(|error| error.to_string()).into_iter().collect();
+    let mut faults: Vec<String> = report.errors().map(ToString::to_string).collect();
     let bound = bind(&planned, states, &mut faults);
-    if !faults.is_empty() {
-        return Err(Error::new(ErrorKind::Start, faults.join("\n")));
+    if let Some(error) = start_error(&faults) {
+        return Err(error);
     }
     for finding in &report.findings {
         match finding.severity {
@@ -54,7 +58,14 @@ pub(super) async fn launch(
     let shutdown = Arc::new(Shutdown::new());
     let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
     let publisher = Publisher::new(broker.clone(), limits.clone());
-    let around = Surroundings { config: &config, broker: &broker, publisher: &publisher, shutdown: &shutdown, observer };
+    let around = Surroundings {
+        config: &config,
+        broker: &broker,
+        publisher: &publisher,
+        shutdown: &shutdown,
+        observer: extras.observer,
+        lease: extras.lease,
+    };
     let mut subscriptions = Vec::with_capacity(bound.len());
     for (plan, worker) in bound {
         match subscribe(plan, worker, &around).await {
@@ -112,17 +123,22 @@ struct Surroundings<'a> {
     publisher: &'a Publisher,
     shutdown: &'a Arc<Shutdown>,
     observer: Option<Arc<dyn Observer>>,
+    lease: Option<Duration>,
 }
 
 async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>) -> Result<Subscription> {
     let policy = plan.policy.clone();
     let lanes = policy.concurrency as usize;
-    let consumer = around.broker.subscribe(&spec_of(plan, around.broker.capabilities())).await?;
+    // Where a consumer cannot die without its broker, nothing needs to be kept for the case that it does.
+    let needed = (!around.broker.capabilities().leases_optional).then_some(LEASE);
+    let lease = around.lease.or(needed);
+    let consumer = around.broker.subscribe(&spec_of(plan, lease)).await?;
     Ok(Subscription {
         name: plan.name.clone(),
         handler: plan.handler,
         consumer,
         worker,
+        lease,
         inbox: policy.idempotent.map(|window| Box::new(MemoryInbox::new(window)) as Box<dyn Inbox>),
         policy,
         publisher: around.publisher.clone(),
@@ -136,7 +152,7 @@ async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>)
     })
 }
 
-fn spec_of(plan: &Planned, capabilities: &Capabilities) -> SubscriptionSpec {
+fn spec_of(plan: &Planned, lease: Option<Duration>) -> SubscriptionSpec {
     let policy = &plan.policy;
     SubscriptionSpec {
         group: plan.group.clone(),
@@ -146,9 +162,8 @@ fn spec_of(plan: &Planned, capabilities: &Capabilities) -> SubscriptionSpec {
         lanes: policy.concurrency,
         // What a lane takes at once: a batch, or as many as share one call.
         unsettled_max: policy.batch.max(64).saturating_mul(policy.concurrency),
-        // Where a consumer cannot die without its broker, nothing needs to be kept for the case that it does.
-        lease: (!capabilities.leases_optional).then_some(Duration::from_secs(30)),
-        ordered: policy.ordered,
+        lease,
+        ordered: policy.ordered && !mutant::is("unordered"),
         buffer: policy.buffer,
         buffer_bytes: policy.buffer_bytes,
         when_full: policy.when_full,
@@ -184,19 +199,29 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         let ended = inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         return ended.clone().unwrap_or(Stopped::Drained);
     };
-    tracing::info!(grace = ?inner.config.shutdown_grace, "draining: nothing new is started, what is in flight is finished");
+    tracing::info!(grace = ?inner.config.shutdown_grace, "draining: what is in flight is finished");
     let deadline = tokio::time::sleep(inner.config.shutdown_grace);
+    let finished = async {
+        if inner.ends_with_process() {
+            handle_backlog(inner).await;
+        }
+        inner.shutdown.last_start.cancel();
+        all(&mut lanes).await;
+    };
     let cut = tokio::select! {
-        () = all(&mut lanes) => None,
+        () = finished => None,
         () = deadline => Some(busy(inner)),
         () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
     };
     if cut.is_some() {
+        inner.shutdown.last_start.cancel();
         inner.shutdown.cancel.cancel();
-        // A handler that awaits is dropped at once; one that keeps its thread cannot be, and is left behind.
+        // A handler that awaits is dropped at once. One that keeps its thread cannot be: its lane is let go, and settles
+        // when it gets that far.
         let _ = tokio::time::timeout(Duration::from_secs(1), all(&mut lanes)).await;
-        lanes.abort_all();
+        lanes.detach_all();
     }
+    let left: u64 = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth().pending()).sum();
     close_all(&inner.subscriptions).await;
     if inner.owns_broker
         && let Err(error) = inner.broker.close().await
@@ -206,15 +231,28 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     inner.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let ended = match cut {
         Some(handlers) if !handlers.is_empty() => Stopped::Cut { handlers },
+        _ if left > 0 && inner.ends_with_process() => Stopped::LeftBehind { messages: left },
         _ => Stopped::Drained,
     };
     match &ended {
+        Stopped::LeftBehind { .. } => tracing::error!("stopped: {ended}"),
         Stopped::Drained => tracing::info!("stopped: {ended}"),
         Stopped::Cut { .. } => tracing::error!("stopped: {ended}; their messages were released"),
     }
     *inner.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ended.clone());
     inner.shutdown.advance(RuntimeState::Stopped);
     ended
+}
+
+/// What waits in a broker that ends with this runtime is handled now or never. What is due later is not waited for.
+async fn handle_backlog(inner: &Inner) {
+    let waits = || {
+        let depths = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth());
+        depths.map(|depth| depth.ready + depth.unsettled).sum::<u64>() > 0
+    };
+    while waits() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn all(lanes: &mut JoinSet<()>) {

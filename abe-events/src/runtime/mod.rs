@@ -15,8 +15,10 @@ pub use self::builder::RuntimeBuilder;
 pub use self::dead_letters::DeadLetterDesk;
 pub use self::handle::Runtime;
 pub use self::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
+#[cfg(feature = "testing")]
 pub(crate) use self::observer::Observer;
 pub use self::shutdown::{RuntimeState, Stopped};
+pub use crate::broker::{DeadLetter, DeadLetterFilter};
 use crate::error::{Error, Result};
 pub use crate::registry::{Finding, HandlerSummary, Report, Severity};
 

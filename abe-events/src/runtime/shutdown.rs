@@ -1,8 +1,9 @@
 //! Shutdown as a story: running → draining → stopped, with a deadline, and a second way out.
 //!
-//! Draining: no lane starts anything new; what runs goes on with a live context; batches run with what they have; verdicts
-//! are carried out. At the end of the grace time what still runs is dropped and released: it costs no attempt, and it is
-//! never dead-lettered for our own shutdown.
+//! Draining: half-full batches run with what they have. Where the messages end with the process, what is waiting is handled
+//! as well; then, or at once where they outlive it, no lane starts anything new. What runs goes on with a live context, and
+//! verdicts are carried out. At the end of the grace time what still runs is dropped and released: it costs no attempt, and
+//! it is never dead-lettered for our own shutdown.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,7 +29,9 @@ pub enum RuntimeState {
 pub(crate) struct Shutdown {
     state: AtomicU8,
     /// Cancelled when draining begins.
-    pub(crate) drain: CancellationToken,
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when nothing new is to be started.
+    pub(crate) last_start: CancellationToken,
     /// Cancelled at the end of the grace time, or on a second signal.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the last lane has ended.
@@ -39,7 +42,8 @@ impl Shutdown {
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU8::new(0),
-            drain: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            last_start: CancellationToken::new(),
             cancel: CancellationToken::new(),
             stopped: CancellationToken::new(),
         }
@@ -61,9 +65,10 @@ impl Shutdown {
         if stepped {
             match to {
                 RuntimeState::Starting | RuntimeState::Running => {}
-                RuntimeState::Draining => self.drain.cancel(),
+                RuntimeState::Draining => self.draining.cancel(),
                 RuntimeState::Stopped => {
-                    self.drain.cancel();
+                    self.draining.cancel();
+                    self.last_start.cancel();
                     self.cancel.cancel();
                     self.stopped.cancel();
                 }
@@ -79,6 +84,11 @@ impl Shutdown {
 pub enum Stopped {
     /// Everything in flight was finished within the grace time.
     Drained,
+    /// The same, but so many messages were due only later and ended with the process: the memory broker keeps nothing.
+    LeftBehind {
+        /// How many.
+        messages: u64,
+    },
     /// The grace time ended, or a second signal came, while these handlers still ran; their messages were released.
     Cut {
         /// The handlers' names.
@@ -90,6 +100,9 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Drained => f.write_str("everything in flight was finished"),
+            Self::LeftBehind { messages } => {
+                write!(f, "everything in flight was finished, but {messages} messages due later ended with the process")
+            }
             Self::Cut { handlers } => write!(f, "still running at the end of the grace time: {}", handlers.join(", ")),
         }
     }
@@ -118,7 +131,7 @@ mod tests {
         let shutdown = Shutdown::new();
         assert!(shutdown.advance(RuntimeState::Running));
         assert!(shutdown.advance(RuntimeState::Draining) && !shutdown.advance(RuntimeState::Draining));
-        assert!(shutdown.drain.is_cancelled() && !shutdown.cancel.is_cancelled());
+        assert!(shutdown.draining.is_cancelled() && !shutdown.last_start.is_cancelled() && !shutdown.cancel.is_cancelled());
         assert!(!shutdown.advance(RuntimeState::Running));
         assert!(shutdown.advance(RuntimeState::Stopped));
         assert_eq!(shutdown.state(), RuntimeState::Stopped);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use std::time::Duration;
+
 use crossbeam_utils::CachePadded;
 
 use super::monitor::LaneStats;
@@ -21,6 +23,8 @@ pub(crate) struct Subscription {
     pub(crate) name: Name,
     pub(crate) handler: &'static HandlerDescriptor,
     pub(crate) policy: Policy,
+    /// How long a delivery may stay unsettled without renewal; `None` where it needs no lease.
+    pub(crate) lease: Option<Duration>,
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) worker: BoxWorker,
     pub(crate) inbox: Option<Box<dyn Inbox>>,
@@ -44,9 +48,9 @@ impl Subscription {
         self.name.as_str()
     }
 
-    /// Whether any lane is in an attempt.
+    /// Whether any lane is in an attempt, or publishes what one returned.
     pub(crate) fn is_busy(&self) -> bool {
-        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get())
+        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get() || lane.publishing.get() > lane.published.get())
     }
 
     /// Whether the `headers(...)` rules hold.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     /// Dropped first, which wakes the thread.
-    _stop: Sender<()>,
+    _stop: SyncSender<()>,
 }
 
 impl Watchdog {
@@ -29,7 +29,7 @@ impl Watchdog {
             .filter(|known| known.policy.timeout.is_some() && !known.handler.spec.blocking)
             .map(Arc::downgrade)
             .collect();
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(1);
         if !watched.is_empty() {
             thread::Builder::new().name("abe-events-watchdog".into()).spawn(move || watch(&watched, &stopped))?;
         }

@@ -62,7 +62,7 @@ impl Backlog {
     }
 
     /// Stores an entry; the budget is what bounds how many there are.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
         self.count_accepted(entry.len() as u64);
         if self.listed.load(Ordering::SeqCst) == 0 {
@@ -92,9 +92,10 @@ impl Backlog {
     }
 
     /// Takes the oldest entry. Called by one lane at a time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&self) -> Option<Entry> {
-        self.ring.pop().or_else(|| if self.listed.load(Ordering::SeqCst) == 0 { None } else { self.pop_listed() })
+        let entry = self.ring.pop();
+        if entry.is_none() && self.listed.load(Ordering::SeqCst) != 0 { self.pop_listed() } else { entry }
     }
 
     #[cold]
@@ -115,6 +116,7 @@ impl Backlog {
 }
 
 #[cfg(all(test, not(abe_loom)))]
+#[expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 mod tests {
     use super::*;
     use crate::message::Payload;

@@ -1,17 +1,18 @@
 //! The consumer of a subscription of the memory broker.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Settled, Settlement, Token};
+use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Keeper, Settled, Settlement, Token};
 use super::cycles::Cycles;
 use super::letters::Letters;
 use super::queue::Queue;
-use super::receive::{Receiving, closed};
+use super::receive::{Receiving, ReceivingBeside, closed};
 use super::seat::Seat;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// What a consumer works with.
 #[derive(Debug)]
@@ -37,15 +38,64 @@ impl Inner {
 
 /// A consumer. Dropping it is closing it.
 #[derive(Debug)]
-pub(super) struct MemoryConsumer(pub(super) Inner);
+pub(super) struct MemoryConsumer {
+    inner: Inner,
+    /// What each lane waits for. Taken out while it is polled, so that nothing foreign runs under the lock.
+    receiving: Box<[Mutex<Slot>]>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    taken: bool,
+    receiving: Option<Receiving>,
+}
+
+impl MemoryConsumer {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { receiving: inner.seat.lanes.iter().map(|_| Mutex::default()).collect(), inner }
+    }
+
+    fn wait(&self, lane: u32, receiving: Receiving) -> Answer<'_, Result<Vec<Delivery>>> {
+        if let Some(slot) = self.receiving.get(lane as usize) {
+            let mut slot = lock(slot);
+            if !slot.taken {
+                *slot = Slot { taken: true, receiving: Some(receiving) };
+                return Answer::kept(self, lane as usize);
+            }
+        }
+        Answer::later(ReceivingBeside { inner: &self.inner, receiving })
+    }
+}
+
+impl Keeper<Result<Vec<Delivery>>> for MemoryConsumer {
+    fn poll_kept(&self, lane: usize, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
+        let Some(slot) = self.receiving.get(lane) else { return Poll::Ready(Err(closed())) };
+        let Some(mut receiving) = lock(slot).receiving.take() else { return Poll::Ready(Err(closed())) };
+        let answer = receiving.poll(&self.inner, cx);
+        if answer.is_ready() {
+            lock(slot).taken = false;
+        } else {
+            lock(slot).receiving = Some(receiving);
+        }
+        answer
+    }
+
+    fn drop_kept(&self, lane: usize) {
+        let Some(slot) = self.receiving.get(lane) else { return };
+        let receiving = std::mem::take(&mut *lock(slot)).receiving;
+        if let Some(mut receiving) = receiving {
+            receiving.cancel(&self.inner);
+        }
+    }
+}
 
 impl Consumer for MemoryConsumer {
     fn id(&self) -> ConsumerId {
-        self.0.seat.id
+        self.inner.seat.id
     }
 
     fn receive(&self, lane: u32, max: usize, mut into: Vec<Delivery>) -> Answer<'_, Result<Vec<Delivery>>> {
-        let inner = &self.0;
+        let inner = &self.inner;
         if inner.is_closed() {
             return Answer::ready(Err(closed()));
         }
@@ -59,11 +109,11 @@ impl Consumer for MemoryConsumer {
         if inner.queue.take(&inner.seat, lane, max, &mut into, None).count > 0 {
             return Answer::ready(Ok(into));
         }
-        Answer::later(Receiving::new(inner, lane, max, into))
+        self.wait(lane, Receiving::new(lane, max, into))
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Settled> {
-        let inner = &self.0;
+        let inner = &self.inner;
         if !inner.queue.is_closed() {
             return Answer::ready(inner.queue.settle(&inner.seat, &inner.letters, settlements));
         }
@@ -75,7 +125,7 @@ impl Consumer for MemoryConsumer {
     }
 
     fn renew<'a>(&'a self, tokens: &'a [Token]) -> Answer<'a, Result<Vec<Token>>> {
-        let inner = &self.0;
+        let inner = &self.inner;
         if inner.is_closed() {
             return Answer::ready(Err(closed()));
         }
@@ -95,17 +145,17 @@ impl Consumer for MemoryConsumer {
     }
 
     fn depth(&self) -> Depth {
-        self.0.queue.depth()
+        self.inner.queue.depth()
     }
 
     fn close(&self) -> Answer<'_, Result<()>> {
-        self.0.close();
+        self.inner.close();
         Answer::ready(Ok(()))
     }
 }
 
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
-        self.0.close();
+        self.inner.close();
     }
 }

@@ -36,7 +36,7 @@ impl<T> Delayed<T> {
 
     /// The first item, if its time has come.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<T> {
-        if self.first_due()? > now {
+        if self.first_due()? > now && !crate::mutant::is("delay-ignored") {
             return None;
         }
         self.heap.pop().map(|due| due.item)

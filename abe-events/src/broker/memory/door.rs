@@ -63,6 +63,9 @@ impl Door {
 
     /// Takes room for the whole load, unless there is none or others wait for it.
     pub(super) fn try_enter(&self, load: Load) -> bool {
+        if crate::mutant::is("no-backpressure") {
+            return true;
+        }
         self.waiting.load(Ordering::Relaxed) == 0 && self.budget.try_take(load)
     }
 

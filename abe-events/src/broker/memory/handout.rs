@@ -143,18 +143,19 @@ impl Handing<'_> {
             self.hand_out(item);
         }
         let plain = self.seat.lease.is_none() && !self.queue.is_ordered();
-        let token = self.seat.token(self.lane);
         let room = if self.is_paused() { 0 } else { self.room };
         while self.count < room {
             if self.spent_count == SPENT_MAX {
                 return true;
             }
-            let Some(message) = self.next_fresh() else { break };
             if plain {
-                // No item is built around a message that needs none.
-                self.into.push(Delivery { message, attempt: 1, token, failures: None });
-                self.count += 1;
-            } else if let Some(item) = self.pass_gate(Item::fresh(message)) {
+                if !self.hand_out_plain(room - self.count) {
+                    break;
+                }
+                continue;
+            }
+            let Some(message) = self.next_fresh() else { break };
+            if let Some(item) = self.pass_gate(Item::fresh(message)) {
                 self.hand_out(item);
             }
         }
@@ -195,32 +196,82 @@ impl Handing<'_> {
         self.state.gate.enter(&key, item)
     }
 
-    #[inline]
+    /// Hands out at most `max` messages of one entry that need nothing kept of them, moving each only once; `false` when
+    /// there is no entry.
+    fn hand_out_plain(&mut self, max: usize) -> bool {
+        let token = self.seat.token(self.lane);
+        let delivery = |message| Delivery { message, attempt: 1, token, failures: None };
+        let before = self.into.len();
+        match &mut self.state.rest {
+            None => match self.queue.backlog.pop() {
+                Some(Entry::One(message)) => self.into.push(delivery(message)),
+                Some(entry) => self.open(entry),
+                None => return false,
+            },
+            Some(Rest::Batch(batch)) => {
+                self.into.extend(batch.take(max).map(delivery));
+                self.drop_rest_if_empty();
+            }
+            Some(Rest::Chunk(chunk)) => {
+                let end = chunk.end.min(chunk.next.saturating_add(max));
+                let messages = chunk.messages.get(chunk.next..end).unwrap_or_default();
+                self.into.extend(messages.iter().map(|message| delivery(message.clone())));
+                chunk.next = end;
+                self.drop_rest_if_empty();
+            }
+        }
+        self.count += self.into.len() - before;
+        true
+    }
+
+    /// The next message that was not tried before.
     fn next_fresh(&mut self) -> Option<Message> {
         loop {
-            match &mut self.state.rest {
-                Some(Rest::Batch(batch)) => match batch.next() {
-                    Some(message) => return Some(message),
-                    None => self.state.rest = None,
-                },
+            let message = match &mut self.state.rest {
+                Some(Rest::Batch(batch)) => batch.next(),
                 Some(Rest::Chunk(chunk)) => {
-                    let message = chunk.messages.get(chunk.next).cloned();
                     chunk.next += 1;
-                    if chunk.next >= chunk.end
-                        && let Some(Rest::Chunk(chunk)) = self.state.rest.take()
-                        && let Some(place) = self.spent.get_mut(self.spent_count)
-                    {
-                        *place = Some(chunk);
-                        self.spent_count += 1;
-                    }
-                    return message;
+                    chunk.messages.get(chunk.next - 1).cloned()
                 }
                 None => match self.queue.backlog.pop()? {
                     Entry::One(message) => return Some(message),
-                    Entry::Batch(batch) => self.state.rest = Some(Rest::Batch(batch)),
-                    Entry::Chunk(chunk) => self.state.rest = Some(Rest::Chunk(chunk)),
+                    entry => {
+                        self.open(entry);
+                        continue;
+                    }
                 },
+            };
+            self.drop_rest_if_empty();
+            if message.is_some() {
+                return message;
             }
+        }
+    }
+
+    /// Makes an entry of several messages the one that is handed out from.
+    fn open(&mut self, entry: Entry) {
+        match entry {
+            Entry::One(message) => self.state.returned.push_back(Item::fresh(message)),
+            Entry::Batch(batch) => self.state.rest = Some(Rest::Batch(batch)),
+            Entry::Chunk(chunk) => self.state.rest = Some(Rest::Chunk(chunk)),
+        }
+    }
+
+    /// Puts an entry aside that is used up. A shared one is dropped after the lock: its messages may go with it.
+    fn drop_rest_if_empty(&mut self) {
+        let empty = match &self.state.rest {
+            Some(Rest::Batch(batch)) => batch.len() == 0,
+            Some(Rest::Chunk(chunk)) => chunk.next >= chunk.end,
+            None => false,
+        };
+        if !empty {
+            return;
+        }
+        if let Some(Rest::Chunk(chunk)) = self.state.rest.take()
+            && let Some(place) = self.spent.get_mut(self.spent_count)
+        {
+            *place = Some(chunk);
+            self.spent_count += 1;
         }
     }
 

@@ -33,12 +33,12 @@ impl Letters {
     }
 
     /// Stores a letter, and gives back the one it replaces.
-    pub(super) fn store(&self, letter: DeadLetter) -> Result<Option<DeadLetter>, (Error, DeadLetter)> {
+    pub(super) fn store(&self, letter: DeadLetter) -> Result<Option<DeadLetter>, Box<(Error, DeadLetter)>> {
         let mut shelf = lock(&self.shelf);
         let key = key_of(&letter);
         if !shelf.numbers.contains_key(&key) && shelf.letters.len() >= self.bound {
             let text = format!("the memory broker keeps at most {} dead letters and they are all taken; replay or purge some", self.bound);
-            return Err((Error::new(ErrorKind::Full, text), letter));
+            return Err(Box::new((Error::new(ErrorKind::Full, text), letter)));
         }
         let number = shelf.next_number;
         shelf.next_number += 1;

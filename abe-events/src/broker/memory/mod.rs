@@ -1,7 +1,7 @@
 //! The memory broker: bounded queues within the process, and the reference of what a broker promises.
 //!
-//! Each subscription has a [`queue`](queue::Queue): a ring without locks that publishers push into after they took room
-//! at its [door](door::Door), and a small state under a lock, touched once per batch, for what is not simply next:
+//! Each subscription has a queue: a ring without locks that publishers push into after they took room
+//! at its door, and a small state under a lock, touched once per batch, for what is not simply next:
 //! returned and delayed messages, keys that are busy, leases. Nothing survives the process; everything else holds.
 
 mod backlog;
@@ -22,11 +22,11 @@ mod routes;
 mod seat;
 mod settle;
 mod waiters;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -39,8 +39,9 @@ use self::queue::Queue;
 use self::quiet::Quiet;
 use self::routes::Routes;
 use self::seat::Seat;
+use self::waiting::Singles;
 use super::{
-    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Messages, Origin, Outgoing,
+    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Messages, Outgoing,
     PublishFailure, Published, StartPosition, SubscriptionSpec,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,7 @@ pub struct MemoryBroker {
     routes: Arc<Routes>,
     letters: Arc<Letters>,
     cycles: Arc<Cycles>,
+    singles: Singles,
     quiet: Arc<Quiet>,
     closed: AtomicBool,
 }
@@ -119,11 +121,13 @@ impl MemoryBrokerBuilder {
     /// The broker.
     pub fn build(self) -> MemoryBroker {
         let routes = Arc::new(Routes::default());
+        let cycles = Arc::new(Cycles::new(routes.clone()));
         MemoryBroker {
             capabilities: CAPABILITIES,
             delayed: Load { messages: self.delayed_max as u64, bytes: self.delayed_bytes_max as u64 },
             letters: Arc::new(Letters::new(self.dead_letters_max)),
-            cycles: Arc::new(Cycles::new(routes.clone())),
+            singles: Singles::new(cycles.clone()),
+            cycles,
             routes,
             quiet: Arc::default(),
             closed: AtomicBool::new(false),
@@ -173,26 +177,9 @@ impl MemoryBroker {
         due.is_none_or(|due| due > Instant::now()).then_some(due)
     }
 
-    /// The usual case by the shortest way: one message, one subscription, room at once. Otherwise it is given back.
-    #[inline]
-    fn publish_short(&self, outgoing: Outgoing) -> Result<(), Outgoing> {
-        let Messages::One(message) = &outgoing.messages else { return Err(outgoing) };
-        let routes = self.routes.known();
-        let only = routes.get(message.topic()).and_then(|route| if let [queue] = &**route { Some(queue) } else { None });
-        let Some(queue) = only.filter(|queue| outgoing.delay.is_zero() && queue.when_full() == WhenFull::Wait) else {
-            return Err(outgoing);
-        };
-        if !queue.buffer.try_enter(Load::one(message.weight())) {
-            return Err(outgoing);
-        }
-        if let Messages::One(message) = outgoing.messages {
-            queue.push(Entry::One(message));
-        }
-        Ok(())
-    }
-
     #[cold]
-    fn publish_long(&self, outgoing: Outgoing, delay: Duration, origin: Option<Origin>) -> Answer<'_, Result<Published, PublishFailure>> {
+    fn publish_long(&self, outgoing: Outgoing) -> Answer<'_, Result<Published, PublishFailure>> {
+        let (delay, origin) = (outgoing.delay, outgoing.origin);
         match publish::begin(&self.routes, outgoing) {
             Ok(begun) if begun.waiting.is_empty() => Answer::ready(Ok(begun.published)),
             Ok(begun) => Answer::later(publish::finish(self.cycles.clone(), begun, delay, origin)),
@@ -200,6 +187,7 @@ impl MemoryBroker {
         }
     }
 
+    #[inline]
     fn refuse_if_closed(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::new(ErrorKind::Closed, "the memory broker is closed")) } else { Ok(()) }
     }
@@ -222,7 +210,9 @@ impl MemoryBroker {
                     let text = format!("subscription {} is in use with `ordered = {}`", spec.name, !spec.ordered);
                     return Err(Error::new(ErrorKind::Config, text));
                 }
-                lock(&queue.seats).push(seat.clone());
+                let mut seats = lock(&queue.seats);
+                seats.retain(|other| !other.is_closed() || other.unsettled() > 0);
+                seats.push(seat.clone());
                 Ok(queue.clone())
             },
         )?;
@@ -231,7 +221,7 @@ impl MemoryBroker {
             queue.close();
         }
         let inner = Inner { queue, seat, letters: self.letters.clone(), cycles: self.cycles.clone() };
-        Ok(Arc::new(MemoryConsumer(inner)))
+        Ok(Arc::new(MemoryConsumer::new(inner)))
     }
 
     async fn replay_each(&self, filter: &DeadLetterFilter) -> Result<u64> {
@@ -280,11 +270,22 @@ impl Broker for MemoryBroker {
         if let Err(error) = self.refuse_if_closed() {
             return Answer::ready(Err(PublishFailure { stored: 0, error }));
         }
-        let (delay, origin) = (outgoing.delay, outgoing.origin);
-        match self.publish_short(outgoing) {
-            Ok(()) => Answer::ready(Ok(Published { deliveries: 1 })),
-            Err(outgoing) => self.publish_long(outgoing, delay, origin),
+        // The usual case by the shortest way: one message, one subscription. Looked at by reference and moved once, since
+        // moving a message about costs more than everything else here.
+        let Messages::One(message) = &outgoing.messages else { return self.publish_long(outgoing) };
+        let routes = self.routes.known();
+        let only = routes.get(message.topic()).and_then(|route| if let [queue] = &**route { Some(queue) } else { None });
+        let Some(queue) = only.filter(|queue| outgoing.delay.is_zero() && queue.when_full() == WhenFull::Wait) else {
+            drop(routes);
+            return self.publish_long(outgoing);
+        };
+        let has_room = queue.buffer.try_enter(Load::one(message.weight()));
+        let Messages::One(message) = outgoing.messages else { return Answer::ready(Ok(Published::default())) };
+        if !has_room {
+            return Answer::kept(&self.singles, self.singles.keep(queue, message, outgoing.origin));
         }
+        queue.push(Entry::One(message));
+        Answer::ready(Ok(Published { deliveries: 1 }))
     }
 
     fn dead_letters(&self) -> &dyn DeadLetters {
@@ -317,3 +318,7 @@ impl DeadLetters for MemoryBroker {
         Answer::ready(self.refuse_if_closed().map(|()| purge()))
     }
 }
+
+#[cfg(all(test, not(abe_loom)))]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps says where it failed")]
+mod tests;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::super::{Messages, Origin, Outgoing, PublishFailure, Published};
 use super::backlog::{Chunk, Entry as Stored};
 use super::budget::Load;
-use super::cycles::{BlockedId, Cycles};
-use super::door::{Ask, Door, Entry, Ticket};
+use super::cycles::Cycles;
+use super::door::{Ask, Door};
 use super::queue::Queue;
 use super::routes::Routes;
+use super::waiting::Waiting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::policy::WhenFull;
@@ -224,78 +225,21 @@ pub(super) async fn finish(
 ) -> Result<Published, PublishFailure> {
     while let Some(mut transfer) = begun.waiting.pop() {
         while !transfer.advance(delay, &mut begun.published) {
-            let waiting = Waiting { cycles: &cycles, queue: &transfer.queue, delay, ask: transfer.ask(), ticket: None, blocked: None };
-            match waiting.wait(origin).await {
+            match Waiting::new(transfer.queue.clone(), !delay.is_zero(), transfer.ask(), origin).room(&cycles).await {
                 Ok(granted) => transfer.store(usize::try_from(granted.messages).unwrap_or(0), delay, &mut begun.published),
                 Err(error) => {
                     begun.waiting.push(transfer);
                     let stored = begun.waiting.iter().map(|transfer| transfer.offset + transfer.next).min().unwrap_or(0);
+                    // Other subscriptions may hold what this one could not take: then nobody can say that it is not stored.
+                    let partly = begun.published.deliveries > stored as u64;
+                    let error =
+                        if partly { Error::new(ErrorKind::Unknown, format!("stored for some subscriptions: {error}")) } else { error };
                     return Err(PublishFailure { stored, error });
                 }
             }
         }
     }
     Ok(begun.published)
-}
-
-/// A place in the line of a queue's door; left when dropped.
-struct Waiting<'a> {
-    cycles: &'a Cycles,
-    queue: &'a Arc<Queue>,
-    delay: Duration,
-    ask: Ask,
-    ticket: Option<Ticket>,
-    blocked: Option<BlockedId>,
-}
-
-impl Waiting<'_> {
-    async fn wait(mut self, origin: Option<Origin>) -> Result<Load> {
-        let entry = std::future::poll_fn(|cx| {
-            let door = door(self.queue, self.delay);
-            let ticket = *self.ticket.get_or_insert_with(|| door.join(self.ask, cx.waker()));
-            let answer = door.poll(ticket, cx.waker());
-            if answer.is_pending() && self.blocked.is_none() {
-                if let Some(origin) = origin {
-                    self.blocked = Some(self.cycles.block(origin, self.queue, !self.delay.is_zero(), ticket));
-                    // It may have been let in by this very look.
-                    let answer = door.poll(ticket, cx.waker());
-                    if answer.is_ready() {
-                        self.ticket = None;
-                    }
-                    return answer;
-                }
-            }
-            if answer.is_ready() {
-                self.ticket = None;
-            }
-            answer
-        })
-        .await;
-        let path = self.blocked.take().and_then(|blocked| self.cycles.unblock(blocked));
-        match entry {
-            Entry::Granted(load) => Ok(load),
-            Entry::Closed => Err(Error::new(ErrorKind::Closed, "the memory broker was closed while a publish waited for room")),
-            Entry::Refused => Err(Error::new(
-                ErrorKind::Full,
-                format!(
-                    "the queue of {} is full and its handlers wait for each other ({}): raise `output_buffer`, or publish less per event",
-                    self.queue.name,
-                    path.unwrap_or_default()
-                ),
-            )),
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            door(self.queue, self.delay).leave(ticket);
-        }
-        if let Some(blocked) = self.blocked.take() {
-            self.cycles.unblock(blocked);
-        }
-    }
 }
 
 /// The door that bounds what is published with a delay, or without.
@@ -330,5 +274,5 @@ pub(super) async fn into_one(cycles: &Cycles, queue: &Arc<Queue>, message: &Mess
         return Ok(load);
     }
     let ask = Ask { all: load, first: load };
-    Waiting { cycles, queue, delay: Duration::ZERO, ask, ticket: None, blocked: None }.wait(None).await
+    Waiting::new(queue.clone(), false, ask, None).room(cycles).await
 }

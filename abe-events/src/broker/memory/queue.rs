@@ -124,8 +124,8 @@ impl Queue {
     /// Takes over what a later consumer says of the subscription; `false` when its order cannot be changed now.
     pub(super) fn adopt(&self, spec: &SubscriptionSpec) -> bool {
         if self.is_ordered() != spec.ordered {
-            let seats = lock(&self.seats);
-            if !seats.is_empty() || self.depth().pending() > 0 {
+            // The subscriptions' lock is held: no consumer comes in meanwhile.
+            if !lock(&self.seats).is_empty() || self.depth().pending() > 0 {
                 return false;
             }
             self.ordered.store(spec.ordered, Ordering::SeqCst);
@@ -153,7 +153,7 @@ impl Queue {
     }
 
     /// Stores an entry for which room was taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
         self.backlog.push(entry);
         self.waiters.notify_one();

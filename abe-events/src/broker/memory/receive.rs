@@ -15,12 +15,18 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A `receive` that found nothing at once.
 #[derive(Debug)]
-pub(super) struct Receiving<'a> {
-    pub(super) inner: &'a Inner,
-    pub(super) lane: u32,
-    pub(super) max: usize,
-    pub(super) into: Vec<Delivery>,
+pub(super) struct Receiving {
+    lane: u32,
+    max: usize,
+    into: Vec<Delivery>,
     wait: Wait,
+}
+
+/// The same as a future, for a lane that asks twice at the same time.
+#[derive(Debug)]
+pub(super) struct ReceivingBeside<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) receiving: Receiving,
 }
 
 /// How far the waiting has come.
@@ -42,31 +48,30 @@ enum Spot {
     Room(Place),
 }
 
-impl<'a> Receiving<'a> {
-    pub(super) fn new(inner: &'a Inner, lane: u32, max: usize, into: Vec<Delivery>) -> Self {
-        Self { inner, lane, max, into, wait: Wait::default() }
+impl Receiving {
+    pub(super) fn new(lane: u32, max: usize, into: Vec<Delivery>) -> Self {
+        Self { lane, max, into, wait: Wait::default() }
     }
 
     /// Leaves where it waits, and says whether it was woken for a message.
-    fn leave(&mut self) -> bool {
+    fn leave(&mut self, inner: &Inner) -> bool {
         let Some(spot) = self.wait.spot.take() else { return false };
-        if let Some(lane) = self.inner.seat.lanes.get(self.lane as usize) {
+        if let Some(lane) = inner.seat.lanes.get(self.lane as usize) {
             lane.idle.store(false, Ordering::SeqCst);
         }
         match spot {
-            Spot::Message(place) => self.inner.queue.waiters.leave(place),
+            Spot::Message(place) => inner.queue.waiters.leave(place),
             Spot::Room(place) => {
-                if self.inner.seat.room.leave(place) {
+                if inner.seat.room.leave(place) {
                     // The next one looks for itself; there may be room for both.
-                    self.inner.seat.room.notify_one();
+                    inner.seat.room.notify_one();
                 }
                 false
             }
         }
     }
 
-    fn take(&mut self, cx: Option<&Context<'_>>) -> Taken {
-        let inner = self.inner;
+    fn take(&mut self, inner: &Inner, cx: Option<&Context<'_>>) -> Taken {
         inner.queue.take(&inner.seat, self.lane, self.max, &mut self.into, cx.map(Context::waker))
     }
 
@@ -86,27 +91,22 @@ impl<'a> Receiving<'a> {
             cx.waker().wake_by_ref();
         }
     }
-}
 
-impl Future for Receiving<'_> {
-    type Output = Result<Vec<Delivery>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let woken = this.leave();
-        if this.inner.is_closed() {
+    pub(super) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
+        let woken = self.leave(inner);
+        if inner.is_closed() {
             return Poll::Ready(Err(closed()));
         }
-        let taken = this.take(None);
+        let taken = self.take(inner, None);
         if taken.count > 0 {
-            return Poll::Ready(Ok(std::mem::take(&mut this.into)));
+            return Poll::Ready(Ok(std::mem::take(&mut self.into)));
         }
         if woken && taken.full {
             // Woken for a message that this consumer may not hold: another one may.
-            this.inner.queue.waiters.notify_one();
+            inner.queue.waiters.notify_one();
         }
-        if !this.wait.yielded {
-            this.wait.yielded = true;
+        if !self.wait.yielded {
+            self.wait.yielded = true;
             // Not a plain wake-up: tokio keeps this one back until its worker has nothing else to run, so that no other
             // worker is woken to steal the lane away from the publisher it is about to hear from.
             if std::pin::pin!(tokio::task::yield_now()).poll(cx).is_ready() {
@@ -114,43 +114,57 @@ impl Future for Receiving<'_> {
             }
             return Poll::Pending;
         }
-        let spot = if taken.full {
-            Spot::Room(this.inner.seat.room.enter(cx.waker()))
-        } else {
-            Spot::Message(this.inner.queue.waiters.enter(cx.waker()))
-        };
-        this.wait.spot = Some(spot);
+        self.park(inner, taken.full, cx)
+    }
+
+    fn park(&mut self, inner: &Inner, full: bool, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
+        self.wait.spot =
+            Some(if full { Spot::Room(inner.seat.room.enter(cx.waker())) } else { Spot::Message(inner.queue.waiters.enter(cx.waker())) });
         // What came before the place was taken was announced to nobody: look once more.
-        let again = this.take(Some(cx));
-        if again.count > 0 || again.full != taken.full || this.inner.is_closed() {
-            if this.leave() {
-                this.inner.queue.waiters.notify_one();
+        let again = self.take(inner, Some(cx));
+        if again.count > 0 || again.full != full || inner.is_closed() {
+            if self.leave(inner) {
+                inner.queue.waiters.notify_one();
             }
             if again.count > 0 {
-                return Poll::Ready(Ok(std::mem::take(&mut this.into)));
+                return Poll::Ready(Ok(std::mem::take(&mut self.into)));
             }
-            this.inner.queue.stop_keeping(&this.inner.seat, this.lane);
+            inner.queue.stop_keeping(&inner.seat, self.lane);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.arm(again.look_again, cx);
-        if let Some(lane) = this.inner.seat.lanes.get(this.lane as usize) {
+        self.arm(again.look_again, cx);
+        if let Some(lane) = inner.seat.lanes.get(self.lane as usize) {
             lane.idle.store(true, Ordering::SeqCst);
         }
-        this.inner.cycles.lane_parked();
+        inner.cycles.lane_parked();
         Poll::Pending
     }
-}
 
-impl Drop for Receiving<'_> {
-    fn drop(&mut self) {
+    /// It is not wanted any more.
+    pub(super) fn cancel(&mut self, inner: &Inner) {
         if self.wait.spot.is_none() {
             return;
         }
-        if self.leave() {
-            self.inner.queue.waiters.notify_one();
+        if self.leave(inner) {
+            inner.queue.waiters.notify_one();
         }
-        self.inner.queue.stop_keeping(&self.inner.seat, self.lane);
+        inner.queue.stop_keeping(&inner.seat, self.lane);
+    }
+}
+
+impl Future for ReceivingBeside<'_> {
+    type Output = Result<Vec<Delivery>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.receiving.poll(this.inner, cx)
+    }
+}
+
+impl Drop for ReceivingBeside<'_> {
+    fn drop(&mut self) {
+        self.receiving.cancel(self.inner);
     }
 }
 

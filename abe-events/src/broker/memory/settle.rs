@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// Why a settlement was not carried out.
 enum Refusal {
     Lost,
-    Failed(Settlement, Error),
+    Failed(Box<(Settlement, Error)>),
 }
 
 impl Queue {
@@ -28,7 +28,7 @@ impl Queue {
                 match self.settle_one(seat, letters, settlement) {
                     Ok(()) => {}
                     Err(Refusal::Lost) => settled.lost.push(id),
-                    Err(Refusal::Failed(settlement, error)) => settled.failed.push((settlement, error)),
+                    Err(Refusal::Failed(failed)) => settled.failed.push(*failed),
                 }
             }
         }
@@ -62,11 +62,12 @@ impl Queue {
             let letter = self.dead_letter(&mut delivery, (**failure).clone());
             match letters.store(letter) {
                 Ok(old) => replaced = old,
-                Err((error, letter)) => {
+                Err(refused) => {
                     drop(state);
+                    let (error, letter) = *refused;
                     drop(letter);
                     delivery.failures = before;
-                    return Err(Refusal::Failed(Settlement { delivery, verdict }, error));
+                    return Err(Refusal::Failed(Box::new((Settlement { delivery, verdict }, error))));
                 }
             }
         }

@@ -223,7 +223,7 @@ impl Taking<'_> {
             tx.connection.prepare_cached(sql)?.execute(params![self.subscription, due.seq, key])?;
             return Ok(false);
         }
-        let attempt = due.attempts.saturating_add(u32::from(!super::mutant("claim-without-count")));
+        let attempt = due.attempts.saturating_add(u32::from(!crate::mutant::is("sqlite-attempt-uncounted")));
         let sql = "UPDATE abe_delivery SET due = ?3, token = ?4, delayed = 0, attempts = ?5, key = coalesce(key, ?6) WHERE subscription = ?1 AND seq = ?2";
         tx.connection.prepare_cached(sql)?.execute(params![self.subscription, due.seq, self.until, self.token, attempt, joins])?;
         tx.state.change(self.subscription)?.unsettled += 1;
@@ -279,7 +279,7 @@ pub(super) fn return_expired(tx: &mut Tx<'_>, subscription: i64) -> Result<usize
     let expired: Vec<(i64, i64, i64)> = rows.collect::<Result<_, _>>()?;
     drop(statement);
     for (token, first, last) in &expired {
-        let attempts = i64::from(!super::mutant("claim-without-count"));
+        let attempts = i64::from(!crate::mutant::is("sqlite-attempt-uncounted"));
         let sql = "INSERT INTO abe_delivery (subscription, seq, due, delayed, attempts) \
                    SELECT subscription, seq, ?4, 0, ?5 FROM abe_backlog WHERE subscription = ?1 AND seq BETWEEN ?2 AND ?3";
         let moved = tx.connection.prepare_cached(sql)?.execute([subscription, *first, *last, tx.now, attempts])?;

@@ -288,15 +288,3 @@ impl DeadLetters for SqliteBroker {
         })
     }
 }
-
-/// A deliberate fault, named by the environment; compiled in only to prove that the tests see it.
-#[cfg(abe_mutant = "sqlite")]
-fn mutant(name: &str) -> bool {
-    std::env::var("ABE_MUTANT").is_ok_and(|wanted| wanted == name)
-}
-
-/// No faults.
-#[cfg(not(abe_mutant = "sqlite"))]
-const fn mutant(_name: &str) -> bool {
-    false
-}

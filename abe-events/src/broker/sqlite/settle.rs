@@ -166,7 +166,7 @@ impl Settle {
 fn remaining(tx: &Tx<'_>, subscription: i64, lease: i64) -> Result<Option<i64>, Fault> {
     let sql = "SELECT remaining FROM abe_lease WHERE subscription = ?1 AND token = ?2";
     let found = tx.connection.prepare_cached(sql)?.query_row([subscription, lease], |row| row.get(0)).optional()?;
-    Ok(if super::mutant("settle-without-token") { Some(found.unwrap_or(0)) } else { found })
+    Ok(if crate::mutant::is("sqlite-token-unchecked") { Some(found.unwrap_or(0)) } else { found })
 }
 
 /// Takes so many off a piece, and the lease away with the last.
@@ -240,7 +240,7 @@ fn is_held(tx: &Tx<'_>, subscription: i64, held: &Held) -> Result<bool, Fault> {
     let sql = "SELECT token = ?3 FROM abe_delivery WHERE subscription = ?1 AND seq = ?2";
     let found: Option<Option<bool>> =
         tx.connection.prepare_cached(sql)?.query_row([subscription, held.seq, held.lease], |row| row.get(0)).optional()?;
-    Ok(found.flatten() == Some(true) || super::mutant("settle-without-token"))
+    Ok(found.flatten() == Some(true) || crate::mutant::is("sqlite-token-unchecked"))
 }
 
 /// Lets the next of a key go.
@@ -295,7 +295,7 @@ fn bury(tx: &Tx<'_>, subscription: i64, held: &Held, failures: &str, at_ms: i64)
                (group_name, name, id, topic, version, time_ms, key, attributes, payload, attempts, failures, at_ms) \
                SELECT ?2, ?3, id, topic, version, time_ms, key, attributes, payload, ?4, ?5, ?6 FROM abe_message WHERE seq = ?1";
     let stored = tx.connection.prepare_cached(sql)?.execute(params![held.seq, row.group, row.name, held.attempt, failures, at_ms]);
-    if super::mutant("bury-apart") {
+    if crate::mutant::is("sqlite-bury-apart") {
         tx.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
     }
     match stored {

@@ -10,13 +10,15 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::fetch::Fetch;
+use super::renewal::Renewal;
 use super::settle::Settling;
 use super::verdict::Verdicts;
-use crate::broker::{Answer, Delivery, FailureKind, Messages, Origin};
+use crate::broker::{Delivery, FailureKind, Messages, Origin};
 use crate::error::Error;
 use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
 use crate::lane_scope;
 use crate::message::{Message, Payload};
+use crate::mutant;
 use crate::runtime::monitor::LaneStats;
 use crate::runtime::subscription::Subscription;
 
@@ -33,8 +35,11 @@ pub(super) struct LaneFeed<'a> {
     fetch: Fetch<'a>,
     settling: Settling<'a>,
     verdicts: Verdicts<'a>,
-    /// Ready when the runtime drains, and when its grace time is over.
+    /// Where a delivery has a lease.
+    renewal: Option<Renewal<'a>>,
+    /// Ready when the runtime drains, when nothing more is to be started, and when its grace time is over.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    last_start: Pin<Box<WaitForCancellationFutureOwned>>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// One timer for the attempt's timeout; armed only for an attempt that was pending.
     timer: Pin<Box<Sleep>>,
@@ -64,7 +69,9 @@ impl<'a> LaneFeed<'a> {
             fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
-            draining: Box::pin(subscription.shutdown.drain.clone().cancelled_owned()),
+            renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
+            draining: Box::pin(subscription.shutdown.draining.clone().cancelled_owned()),
+            last_start: Box::pin(subscription.shutdown.last_start.clone().cancelled_owned()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
             timer: timer(),
             armed: false,
@@ -88,21 +95,34 @@ impl<'a> LaneFeed<'a> {
     pub(super) async fn finish(&mut self) {
         self.fetch.cancel();
         while let Some(delivery) = self.waiting.pop_front() {
-            self.done(delivery, None, Ended::Cancelled);
+            let ended = if mutant::is("attempt-for-unstarted") { Ended::failed(FailureKind::Error, "shutdown") } else { Ended::Cancelled };
+            self.done(delivery, None, ended);
         }
         std::future::poll_fn(|cx| self.settling.poll_flush(cx)).await;
     }
 
-    fn is_draining(&self) -> bool {
-        self.subscription.shutdown.drain.is_cancelled()
+    fn is_over(&self) -> bool {
+        self.subscription.shutdown.last_start.is_cancelled()
     }
 
     /// Takes from what is waiting; what must not reach the handler ends here.
     fn next_waiting(&mut self) -> Option<Delivery> {
-        while let Some(delivery) = self.waiting.pop_front() {
-            match self.refusal(&delivery) {
-                None => return Some(delivery),
-                Some(ended) => self.done(delivery, None, ended),
+        // Looked at where it stands, and moved once it is known where to.
+        while let Some(delivery) = self.waiting.front() {
+            if let Some(renewal) = &mut self.renewal {
+                let token = delivery.token;
+                if renewal.is_lost(token) {
+                    // Somebody else has it by now, and settling it would change nothing.
+                    self.stats.leases_lost.add(1);
+                    renewal.let_go(token);
+                    self.waiting.pop_front();
+                    continue;
+                }
+                renewal.hold(token);
+            }
+            let Some(ended) = self.refusal(delivery) else { return self.waiting.pop_front() };
+            if let Some(delivery) = self.waiting.pop_front() {
+                self.done(delivery, None, ended);
             }
         }
         None
@@ -110,7 +130,7 @@ impl<'a> LaneFeed<'a> {
 
     fn refusal(&self, delivery: &Delivery) -> Option<Ended> {
         let message = &delivery.message;
-        if message.hops() > self.subscription.hops_max {
+        if message.hops() > self.subscription.hops_max && !(mutant::is("hops-unlimited") && message.hops() < 100) {
             let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
             let text = format!(
                 "the chain of events is {} hops deep, at most {} are allowed: {} → {}",
@@ -138,17 +158,17 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
-    /// Waits for deliveries: `true` when there are some, `false` when the lane drains or `until` is over.
+    /// Waits for deliveries: `true` when there are some, `false` when the lane is to end.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         // What is finished must not wait for what is still to come.
         ready!(self.settling.poll_flush(cx));
-        if self.is_draining() {
+        if self.is_over() {
             return Poll::Ready(false);
         }
         if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
             return Poll::Ready(received);
         }
-        self.draining.as_mut().poll(cx).map(|()| false)
+        self.last_start.as_mut().poll(cx).map(|()| false)
     }
 }
 
@@ -159,7 +179,7 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if self.is_draining() {
+            if self.is_over() {
                 // What was not started goes back and costs no attempt.
                 return Poll::Ready(None);
             }
@@ -182,7 +202,7 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if self.is_draining() {
+            if self.is_over() {
                 return Poll::Ready(None);
             }
             if let Some(delivery) = self.next_waiting() {
@@ -191,12 +211,19 @@ impl Feed for LaneFeed<'_> {
             match self.poll_fetch(cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(None),
+                // Nothing more at hand: a runtime that drains does not wait for a batch to fill.
+                Poll::Pending if self.subscription.shutdown.draining.is_cancelled() => return Poll::Ready(None),
+                Poll::Pending if self.draining.as_mut().poll(cx).is_ready() => return Poll::Ready(None),
+                Poll::Pending if self.poll_renewal(cx).is_ready() => return Poll::Ready(None),
                 Poll::Pending => return self.batch_timer.as_mut().poll(cx).map(|()| None),
             }
         }
     }
 
     fn put_back(&mut self, delivery: Delivery) {
+        if let Some(renewal) = &mut self.renewal {
+            renewal.let_go(delivery.token);
+        }
         self.waiting.push_front(delivery);
     }
 
@@ -214,14 +241,16 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_reserve(&mut self, key: &InboxKey, cx: &mut Context<'_>) -> Poll<Reservation> {
         let Some(inbox) = &self.subscription.inbox else { return Poll::Ready(Reservation::Reserved) };
+        if mutant::is("no-reservation") {
+            return Poll::Ready(Reservation::Reserved);
+        }
         if self.reserving.is_none() {
             // What this lane has applied must be in the record before it asks again.
             ready!(self.settling.poll_flush_if_unrecorded(cx));
             // The key is cloned only for an answer that is still to come.
-            match inbox.reserve(key) {
-                Answer::Ready(Some(reserved)) => return Poll::Ready(self.reserved(reserved)),
-                Answer::Ready(None) => return Poll::Ready(Reservation::Busy),
-                Answer::Later(_) => {
+            match inbox.reserve(key).at_hand() {
+                Ok(reserved) => return Poll::Ready(self.reserved(reserved)),
+                Err(_) => {
                     let key = key.clone();
                     self.reserving = Some(Box::pin(async move { inbox.reserve(&key).await }));
                 }
@@ -258,7 +287,14 @@ impl Feed for LaneFeed<'_> {
         if self.cancelled.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Interrupt::Cancelled);
         }
-        let Some(timeout) = self.subscription.policy.timeout else { return Poll::Pending };
+        if self.poll_renewal(cx).is_ready() {
+            tracing::warn!(handler = self.subscription.name(), "the lease was lost while the handler ran; its attempt is dropped");
+            return Poll::Ready(Interrupt::Cancelled);
+        }
+        let Some(timeout) = self.subscription.policy.timeout.map(|timeout| if mutant::is("late-timeout") { timeout * 10 } else { timeout })
+        else {
+            return Poll::Pending;
+        };
         if !self.armed {
             self.armed = true;
             self.timer.as_mut().reset(tokio::time::Instant::now() + timeout);
@@ -275,6 +311,7 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn publish(&mut self, messages: Vec<Message>) {
+        self.stats.publishing.add(1);
         let publisher = self.context.publisher.clone();
         self.publishing = Some(Box::pin(async move { publisher.send_delayed(Messages::Many(messages), Duration::ZERO).await }));
     }
@@ -292,6 +329,7 @@ impl Feed for LaneFeed<'_> {
             },
         };
         self.publishing = None;
+        self.stats.published.add(1);
         Poll::Ready(published)
     }
 
@@ -301,15 +339,24 @@ impl Feed for LaneFeed<'_> {
             None => ended,
         };
         if let Some(key) = key {
-            let applied = matches!(ended, Ended::Success);
+            let applied = matches!(ended, Ended::Success) || mutant::is("mark-before-success");
             self.settling.record(key, applied);
         }
-        let verdict = self.verdicts.decide(&delivery, ended);
-        self.settling.push(delivery, verdict);
+        if let Some(renewal) = &mut self.renewal {
+            renewal.let_go(delivery.token);
+        }
+        let (verdict, kind) = self.verdicts.decide(&delivery, ended);
+        self.settling.push(delivery, verdict, kind);
     }
 }
 
 impl LaneFeed<'_> {
+    /// Ready when what the worker holds is somebody else's by now.
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(renewal) = &mut self.renewal else { return Poll::Pending };
+        renewal.poll(cx, self.waiting.iter().map(|delivery| delivery.token))
+    }
+
     fn reserved(&self, reserved: Result<Reservation, Error>) -> Reservation {
         reserved.unwrap_or_else(|error| {
             // Without an answer nothing may run: the message comes again.

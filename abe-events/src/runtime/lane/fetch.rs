@@ -21,7 +21,7 @@ const CHUNK_TIME_MAX: Duration = Duration::from_micros(200);
 /// The pause after an error of the broker.
 const PAUSE: Duration = Duration::from_millis(200);
 
-type Receiving<'a> = Pin<Box<dyn Future<Output = Result<Vec<Delivery>>> + Send + 'a>>;
+type Receiving<'a> = Answer<'a, Result<Vec<Delivery>>>;
 
 /// A lane's receiving end.
 pub(super) struct Fetch<'a> {
@@ -75,17 +75,16 @@ impl<'a> Fetch<'a> {
             }
             let received = match &mut self.receiving {
                 Some(receiving) => {
-                    let received = std::task::ready!(receiving.as_mut().poll(cx));
+                    let received = std::task::ready!(Pin::new(receiving).poll(cx));
                     self.receiving = None;
                     received
                 }
                 None => {
                     self.adapt();
                     // The emptied queue's memory goes round: queue → vector → broker → queue.
-                    match self.consumer.receive(self.lane, self.appetite, std::mem::take(into).into()) {
-                        Answer::Ready(Some(received)) => received,
-                        Answer::Ready(None) => continue,
-                        Answer::Later(receiving) => {
+                    match self.consumer.receive(self.lane, self.appetite, std::mem::take(into).into()).at_hand() {
+                        Ok(received) => received,
+                        Err(receiving) => {
                             self.receiving = Some(receiving);
                             continue;
                         }

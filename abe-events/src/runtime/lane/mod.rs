@@ -5,7 +5,9 @@
 
 mod feed;
 mod fetch;
+mod renewal;
 mod settle;
+mod tally;
 mod verdict;
 
 use std::panic::AssertUnwindSafe;
@@ -27,7 +29,7 @@ pub(crate) async fn run(subscription: Arc<Subscription>, lane: u32) {
             Err(panic) => {
                 tracing::error!(handler = subscription.name(), lane, panic = crate::panics::text_of(&*panic), "lane failed, and goes on");
                 feed.reset();
-                if subscription.shutdown.drain.is_cancelled() {
+                if subscription.shutdown.last_start.is_cancelled() {
                     break;
                 }
             }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::tally::{Kind, Tally};
 use crate::broker::{Answer, Delivery, Settled, Settlement, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::InboxKey;
@@ -12,8 +13,6 @@ use crate::runtime::subscription::Subscription;
 
 /// How many verdicts wait at most before they are carried out, even if there is more to do.
 const BATCH: usize = 64;
-
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Keys with whether they were applied, or only reserved.
 type Keys = Vec<(InboxKey, bool)>;
@@ -25,20 +24,33 @@ pub(super) struct Settling<'a> {
     /// Keys to record as applied, or to release.
     keys: Keys,
     settlements: Vec<Settlement>,
-    recording: Option<Boxed<'a, Result<Keys>>>,
-    settling: Option<Boxed<'a, Settled>>,
+    tally: Tally,
+    /// Of what was handed to the broker.
+    underway: Tally,
+    recording: Option<Answer<'a, Result<Keys>>>,
+    settling: Option<Answer<'a, Settled>>,
 }
 
 impl<'a> Settling<'a> {
     pub(super) fn new(subscription: &'a Subscription, stats: &'a LaneStats) -> Self {
-        Self { subscription, stats, keys: Vec::new(), settlements: Vec::new(), recording: None, settling: None }
+        Self {
+            subscription,
+            stats,
+            keys: Vec::new(),
+            settlements: Vec::new(),
+            tally: Tally::default(),
+            underway: Tally::default(),
+            recording: None,
+            settling: None,
+        }
     }
 
     pub(super) fn record(&mut self, key: InboxKey, applied: bool) {
         self.keys.push((key, applied));
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery, verdict: Verdict) {
+    pub(super) fn push(&mut self, delivery: Delivery, verdict: Verdict, kind: Kind) {
+        self.tally.note(kind, self.subscription.lease.map(|_| delivery.message.id()));
         self.settlements.push(Settlement { delivery, verdict });
     }
 
@@ -55,7 +67,7 @@ impl<'a> Settling<'a> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(settling) = &mut self.settling {
-                let settled = ready!(settling.as_mut().poll(cx));
+                let settled = ready!(Pin::new(settling).poll(cx));
                 self.settling = None;
                 self.settled(settled);
             }
@@ -63,10 +75,10 @@ impl<'a> Settling<'a> {
             if self.settlements.is_empty() {
                 return Poll::Ready(());
             }
-            match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)) {
-                Answer::Ready(Some(settled)) => self.settled(settled),
-                Answer::Ready(None) => {}
-                Answer::Later(settling) => self.settling = Some(settling),
+            self.underway = std::mem::take(&mut self.tally);
+            match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)).at_hand() {
+                Ok(settled) => self.settled(settled),
+                Err(settling) => self.settling = Some(settling),
             }
         }
     }
@@ -74,15 +86,14 @@ impl<'a> Settling<'a> {
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(recording) = &mut self.recording {
-                let recorded = ready!(recording.as_mut().poll(cx));
+                let recorded = ready!(Pin::new(recording).poll(cx));
                 self.recording = None;
                 self.recorded(recorded);
             }
             let Some(inbox) = self.subscription.inbox.as_deref().filter(|_| !self.keys.is_empty()) else { return Poll::Ready(()) };
-            match inbox.finish(std::mem::take(&mut self.keys)) {
-                Answer::Ready(Some(recorded)) => self.recorded(recorded),
-                Answer::Ready(None) => {}
-                Answer::Later(recording) => self.recording = Some(recording),
+            match inbox.finish(std::mem::take(&mut self.keys)).at_hand() {
+                Ok(recorded) => self.recorded(recorded),
+                Err(recording) => self.recording = Some(recording),
             }
         }
     }
@@ -102,16 +113,22 @@ impl<'a> Settling<'a> {
             self.settlements = settled.emptied;
         }
         if !settled.lost.is_empty() {
+            settled.lost.iter().for_each(|id| self.underway.lost(id));
             self.stats.leases_lost.add(settled.lost.len() as u64);
             tracing::warn!(handler = self.subscription.name(), ids = ?settled.lost, "leases were lost before the messages were settled; they run again");
         }
+        let mut again = Vec::new();
         for (settlement, error) in settled.failed {
-            self.failed(settlement, &error);
+            again.extend(self.failed(settlement, &error));
+        }
+        self.underway.settle(self.stats);
+        for settlement in again {
+            self.push(settlement.delivery, settlement.verdict, Kind::Again);
         }
     }
 
     /// A dead letter that cannot be stored is not acked: the message waits and its last attempt is repeated.
-    fn failed(&mut self, settlement: Settlement, error: &Error) {
+    fn failed(&mut self, settlement: Settlement, error: &Error) -> Option<Settlement> {
         self.stats.settle_failures.add(1);
         let Settlement { delivery, verdict } = settlement;
         let id = delivery.message.id().clone();
@@ -119,11 +136,16 @@ impl<'a> Settling<'a> {
             Verdict::DeadLetter { .. } if error.kind() != ErrorKind::Closed => {
                 let after = self.subscription.policy.retry.max;
                 tracing::error!(handler = self.subscription.name(), %id, %error, ?after, "dead letter not stored; the message is kept and tried again");
-                self.stats.dead.take_back();
-                self.settlements.push(Settlement { delivery, verdict: Verdict::Release { after } });
+                self.underway.leave_out(Kind::Dead);
+                Some(Settlement { delivery, verdict: Verdict::Release { after } })
             }
-            _ => {
-                tracing::error!(handler = self.subscription.name(), %id, %error, "verdict not carried out; the message comes again when its lease ends")
+            verdict => {
+                // Which of the acks it was is not told; a success is by far the most likely.
+                if matches!(verdict, Verdict::Ack) {
+                    self.underway.leave_out(Kind::Succeeded);
+                }
+                tracing::error!(handler = self.subscription.name(), %id, %error, "verdict not carried out; the message comes again when its lease ends");
+                None
             }
         }
     }

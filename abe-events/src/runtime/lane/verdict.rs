@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::tally::Kind;
 use crate::broker::{Delivery, Failure, FailureKind, Verdict};
 use crate::handler::Ended;
+use crate::mutant;
 use crate::runtime::monitor::LaneStats;
 use crate::runtime::subscription::Subscription;
 
@@ -21,50 +23,50 @@ impl<'a> Verdicts<'a> {
         Self { subscription, stats }
     }
 
-    pub(super) fn decide(&self, delivery: &Delivery, ended: Ended) -> Verdict {
+    pub(super) fn decide(&self, delivery: &Delivery, ended: Ended) -> (Verdict, Kind) {
         match ended {
-            Ended::Success => {
-                self.stats.succeeded.add(1);
-                Verdict::Ack
-            }
-            Ended::Filtered => {
-                self.stats.filtered.add(1);
-                Verdict::Ack
-            }
-            Ended::Duplicate => {
-                self.stats.duplicates.add(1);
-                Verdict::Ack
-            }
+            Ended::Success => (Verdict::Ack, Kind::Succeeded),
+            Ended::Filtered if mutant::is("filtered-uncounted") => (Verdict::Ack, Kind::Again),
+            Ended::Filtered => (Verdict::Ack, Kind::Filtered),
+            Ended::Duplicate => (Verdict::Ack, Kind::Duplicate),
             Ended::Busy => {
                 self.stats.released.add(1);
-                Verdict::Release { after: BUSY_AFTER }
+                (Verdict::Release { after: BUSY_AFTER }, Kind::Again)
             }
             Ended::Cancelled => {
                 self.stats.released.add(1);
-                Verdict::Release { after: Duration::ZERO }
+                (Verdict::Release { after: Duration::ZERO }, Kind::Again)
             }
+            Ended::Failed { kind: FailureKind::Panic, .. } if mutant::is("panic-is-success") => (Verdict::Ack, Kind::Succeeded),
             Ended::Failed { kind, text, after } => self.failed(delivery, kind, &text, after),
         }
     }
 
-    fn failed(&self, delivery: &Delivery, kind: FailureKind, text: &str, after: Option<Duration>) -> Verdict {
+    fn failed(&self, delivery: &Delivery, kind: FailureKind, text: &str, after: Option<Duration>) -> (Verdict, Kind) {
         self.stats.failure(kind);
         let failure = Box::new(Failure::new(kind, delivery.attempt, text));
         let (handler, id, attempt) = (self.subscription.name(), delivery.message.id(), delivery.attempt);
-        if !kind.is_final() && delivery.attempt < self.subscription.policy.retry.attempts {
-            let after = after.unwrap_or_else(|| self.subscription.policy.retry.delay(delivery.attempt, fastrand::f64()));
+        if mutant::is("ack-on-failure") {
+            return (Verdict::Ack, Kind::Succeeded);
+        }
+        let is_final = kind.is_final() && !mutant::is("final-is-retried");
+        // Bounded all the same: a mutant must fail a test, not hang it.
+        let attempts = self.subscription.policy.retry.attempts + if mutant::is("one-attempt-more") { 1 } else { 0 };
+        if !is_final && delivery.attempt < attempts {
+            let mut after = after.unwrap_or_else(|| self.subscription.policy.retry.delay(delivery.attempt, fastrand::f64()));
+            if mutant::is("retry-at-once") {
+                after = Duration::ZERO;
+            }
             self.stats.retried.add(1);
             tracing::warn!(handler, %id, attempt, ?after, kind = kind.as_str(), error = failure.text, "attempt failed, and is repeated");
-            return Verdict::Retry { after, failure };
+            return (Verdict::Retry { after, failure }, Kind::Again);
         }
-        self.stats.dead.add(1);
         if self.subscription.policy.dead_letter {
             tracing::error!(handler, %id, attempt, kind = kind.as_str(), error = failure.text, "message failed for good, and is kept as a dead letter");
-            Verdict::DeadLetter { failure }
+            (Verdict::DeadLetter { failure }, Kind::Dead)
         } else {
-            self.stats.discarded.add(1);
             tracing::error!(handler, %id, attempt, kind = kind.as_str(), error = failure.text, "message failed for good, and is thrown away (`dead_letter = false`)");
-            Verdict::Ack
+            (Verdict::Ack, Kind::Discarded)
         }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct LaneStats {
     /// Messages in attempts that began, and that ended.
     pub(crate) started: Count,
     pub(crate) ended: Count,
+    /// Publishes of what handlers returned that began, and that ended.
+    pub(crate) publishing: Count,
+    pub(crate) published: Count,
     /// How long attempts took; all of the first 1,024, then one in 16.
     pub(crate) latency: Histogram,
 }
@@ -57,11 +60,6 @@ pub(crate) struct Count(AtomicU64);
 impl Count {
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// One less: what was counted did not happen after all.
-    pub(crate) fn take_back(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -1,0 +1,73 @@
+//! Renewing the leases of what a lane holds, while its handler waits.
+//!
+//! A handler that keeps its thread is not renewed: its lease ends, the message goes to another consumer, and the late verdict
+//! is refused by token. A handler that never ends is stopped by its timeout, and its lease with it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::broker::{Consumer, Token};
+use crate::error::Result;
+
+type Renewing<'a> = Pin<Box<dyn Future<Output = Result<Vec<Token>>> + Send + 'a>>;
+
+/// The leases of a lane.
+pub(super) struct Renewal<'a> {
+    consumer: &'a dyn Consumer,
+    period: Duration,
+    /// What is handed to the worker and not done.
+    held: Vec<Token>,
+    lost: Vec<Token>,
+    timer: Pin<Box<Sleep>>,
+    renewing: Option<Renewing<'a>>,
+}
+
+impl<'a> Renewal<'a> {
+    pub(super) fn new(consumer: &'a dyn Consumer, lease: Duration) -> Self {
+        // Two renewals may fail before the lease ends.
+        let period = lease / 3;
+        Self { consumer, period, held: Vec::new(), lost: Vec::new(), timer: Box::pin(tokio::time::sleep(period)), renewing: None }
+    }
+
+    /// A delivery goes to the worker.
+    pub(super) fn hold(&mut self, token: Token) {
+        self.held.push(token);
+    }
+
+    /// A delivery is done.
+    pub(super) fn let_go(&mut self, token: Token) {
+        self.held.retain(|held| *held != token);
+        self.lost.retain(|lost| *lost != token);
+    }
+
+    /// Whether a delivery belongs to somebody else by now.
+    pub(super) fn is_lost(&self, token: Token) -> bool {
+        self.lost.contains(&token)
+    }
+
+    /// Renews when it is time; ready when the worker holds something that is lost.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, waiting: impl Iterator<Item = Token>) -> Poll<()> {
+        if self.renewing.is_none() && !crate::mutant::is("no-renewal") && self.timer.as_mut().poll(cx).is_ready() {
+            let tokens: Vec<Token> = self.held.iter().copied().chain(waiting).collect();
+            let consumer = self.consumer;
+            self.renewing = Some(Box::pin(async move { consumer.renew(&tokens).await }));
+        }
+        if let Some(renewing) = &mut self.renewing
+            && let Poll::Ready(renewed) = renewing.as_mut().poll(cx)
+        {
+            self.renewing = None;
+            self.timer.as_mut().reset(Instant::now() + self.period);
+            // Registers the timer for the next round.
+            let _ = self.timer.as_mut().poll(cx);
+            match renewed {
+                Ok(lost) => self.lost.extend(lost),
+                Err(error) => tracing::warn!(consumer = ?self.consumer, %error, "leases were not renewed; tried again before they end"),
+            }
+        }
+        if self.held.iter().any(|held| self.lost.contains(held)) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,94 @@
+//! Leases, on a broker told to keep them: one runner while renewed, fencing when not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abe_events::broker::memory::MemoryBroker;
+use abe_events::{Context, handlers, subscribe};
+
+use super::support::{Gauge, Notes, Ordered, builder, until};
+
+const LEASE: Duration = Duration::from_millis(600);
+
+#[subscribe(name = "it.long", timeout = "none")]
+async fn takes_ten_leases(order: &Ordered, gauge: &Gauge, notes: &Notes) {
+    gauge.enter();
+    tokio::time::sleep(LEASE * 10).await;
+    gauge.leave();
+    notes.add(order.number);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i10_i12_a_handler_of_ten_leases_is_renewed_and_runs_once() {
+    let (broker, notes, gauge) = (Arc::new(MemoryBroker::new()), Notes::default(), Arc::new(Gauge::default()));
+    let start = async || {
+        let builder = builder().broker(broker.clone()).lease(LEASE).handlers(handlers![takes_ten_leases]);
+        builder.state(notes.clone()).shared_state(gauge.clone()).start().await.unwrap()
+    };
+    // Two instances compete: whichever does not run it would get it when the lease ends.
+    let (one, two) = (start().await, start().await);
+    one.publish(Ordered::new(1)).await.unwrap();
+    tokio::time::sleep(LEASE * 30).await;
+    assert_eq!((notes.all(), gauge.most()), (vec!["1".to_owned()], 1));
+    let (one_numbers, two_numbers) = (one.monitor().total(), two.monitor().total());
+    assert_eq!((one_numbers.succeeded + two_numbers.succeeded, one_numbers.leases_lost + two_numbers.leases_lost), (1, 0));
+    one.stop().await;
+    two.stop().await;
+}
+
+#[subscribe(name = "it.long", timeout = "5s", retry(attempts = 1))]
+async fn never_ends(_: &Ordered, gauge: &Gauge) {
+    gauge.enter();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn i12_renewal_stops_at_the_timeout_and_the_run_counts_as_failed() {
+    let gauge = Arc::new(Gauge::default());
+    let runtime = builder().lease(LEASE).handlers(handlers![never_ends]).shared_state(gauge.clone()).start().await.unwrap();
+    runtime.publish(Ordered::new(1)).await.unwrap();
+    until("it is given up", || runtime.monitor().total().dead == 1).await;
+    assert_eq!((runtime.monitor().total().timed_out, gauge.most()), (1, 1));
+    runtime.stop().await;
+}
+
+#[subscribe(name = "it.long")]
+async fn keeps_its_thread(order: &Ordered, ctx: &Context, notes: &Notes) {
+    notes.add(format!("{} attempt {}", order.number, ctx.attempt()));
+    if ctx.attempt() == 1 {
+        // Nothing on this thread can renew the lease.
+        let until = std::time::Instant::now() + LEASE * 3;
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i11_after_its_lease_is_lost_a_late_verdict_changes_nothing_and_is_reported() {
+    let (broker, notes) = (Arc::new(MemoryBroker::new()), Notes::default());
+    let start = async |broker: Arc<MemoryBroker>, notes: Notes| {
+        builder().broker(broker).lease(LEASE).handlers(handlers![keeps_its_thread]).state(notes).start().await.unwrap()
+    };
+    let one = start(broker.clone(), notes.clone()).await;
+    one.publish(Ordered::new(1)).await.unwrap();
+    until("the first instance has it", || notes.len() == 1).await;
+    // On threads of its own, as another process would be: what shares a thread with a handler that keeps it waits with it.
+    let other = std::thread::spawn({
+        let (broker, notes) = (broker.clone(), notes.clone());
+        move || {
+            let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            tokio.block_on(async {
+                let two = start(broker, notes.clone()).await;
+                until("the other instance has it as well", || notes.len() == 2).await;
+                two.stop().await;
+                two.monitor().total()
+            })
+        }
+    });
+    until("the late verdict is refused", || one.monitor().total().leases_lost == 1).await;
+    let (one_numbers, two_numbers) = (one.monitor().total(), other.join().unwrap());
+    assert_eq!(notes.all(), ["1 attempt 1", "1 attempt 2"]);
+    assert_eq!((one_numbers.succeeded, two_numbers.succeeded), (0, 1), "only the one that stands is counted");
+    one.stop().await;
+}

@@ -1,0 +1,6 @@
+use abe_events::data;
+
+#[data]
+fn card() {}
+
+fn main() {}

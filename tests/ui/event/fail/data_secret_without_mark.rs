@@ -1,0 +1,8 @@
+use abe_events::data;
+
+#[data]
+struct Card {
+    cvv: u16,
+}
+
+fn main() {}

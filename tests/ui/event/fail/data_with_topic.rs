@@ -1,0 +1,6 @@
+use abe_events::data;
+
+#[data(topic = "a")]
+struct Card;
+
+fn main() {}

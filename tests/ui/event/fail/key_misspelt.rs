@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "a", verison = 2)]
+struct Order;
+
+fn main() {}

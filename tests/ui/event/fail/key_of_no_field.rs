@@ -1,0 +1,8 @@
+use abe_events::event;
+
+#[event(topic = "a", key = user)]
+struct Order {
+    user_id: u64,
+}
+
+fn main() {}

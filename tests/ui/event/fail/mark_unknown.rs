@@ -1,0 +1,9 @@
+use abe_events::event;
+
+#[event(topic = "a")]
+struct Signup {
+    #[event(secret)]
+    name: String,
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use abe_events::event;
+
+#[event(topic = "a")]
+#[derive(Clone, Debug)]
+struct Signup {
+    #[event(sensitive)]
+    password: String,
+}
+
+fn main() {}

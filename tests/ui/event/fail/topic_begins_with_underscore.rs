@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "_INBOX.x")]
+struct Order;
+
+fn main() {}

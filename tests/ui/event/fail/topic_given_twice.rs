@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "a", topic = "b")]
+struct Order;
+
+fn main() {}

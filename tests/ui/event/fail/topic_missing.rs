@@ -1,0 +1,8 @@
+use abe_events::event;
+
+#[event]
+struct Order {
+    id: u64,
+}
+
+fn main() {}

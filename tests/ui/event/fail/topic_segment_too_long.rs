@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")]
+struct Order;
+
+fn main() {}

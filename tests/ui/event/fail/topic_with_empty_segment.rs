@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "order..created")]
+struct Order;
+
+fn main() {}

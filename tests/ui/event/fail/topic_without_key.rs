@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event("order.created")]
+struct Order;
+
+fn main() {}

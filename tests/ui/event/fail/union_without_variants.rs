@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event]
+enum Any {}
+
+fn main() {}

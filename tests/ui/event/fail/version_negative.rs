@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "a", version = -1)]
+struct Order;
+
+fn main() {}

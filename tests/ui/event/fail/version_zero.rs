@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "a", version = 0)]
+struct Order;
+
+fn main() {}

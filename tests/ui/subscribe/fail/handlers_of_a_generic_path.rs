@@ -1,0 +1,3 @@
+fn main() {
+    let _ = abe_events::handlers![Vec::<u8>];
+}

@@ -1,0 +1,17 @@
+use abe_events::{event, subscribe};
+
+#[event(topic = "order", key = id)]
+#[derive(Clone)]
+pub struct Order {
+    id: u64,
+    total: f64,
+}
+
+struct Handlers;
+
+impl Handlers {
+    #[subscribe]
+    async fn handle(_order: &Order) {}
+}
+
+fn main() {}

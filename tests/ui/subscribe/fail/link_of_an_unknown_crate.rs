@@ -1,0 +1,3 @@
+abe_events::link!(orders);
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[abe_events::test]
+fn checks() {}
+
+fn main() {}
