@@ -1,6 +1,6 @@
 //! The SQLite broker: durable queues in one file, for one or several processes of a machine.
 //!
-//! One [thread](writer::Writer) talks to the file; whatever is asked while it commits shares the next transaction. A
+//! One thread talks to the file; whatever is asked while it commits shares the next transaction. A
 //! message is stored once, with a line in the queue of each subscription that takes it. What is next is found by index,
 //! never by a scan, so that a long backlog costs no more than a short one.
 //!
