@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use abe_events::broker::DeadLetterFilter;
+use abe_events::broker::sqlite::{__rusqlite as rusqlite, SqliteBroker};
+use abe_events::broker::{Broker, DeadLetterFilter, Messages, Outgoing, Settlement, SubscriptionSpec, Verdict};
 use abe_events::config::Config;
-use abe_events::{ErrorKind, Result, Runtime, event, handlers, subscribe};
+use abe_events::{ErrorKind, Message, Name, Payload, Result, Runtime, Topic, TopicPattern, event, handlers, subscribe};
 
 #[event(topic = "sqlite.ordered", key = user)]
 struct Ordered {
@@ -81,4 +82,48 @@ async fn a_url_that_is_mistyped_is_told_at_start() {
     let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![bill]);
     let Err(error) = wrong.state(Notes::default()).start().await else { panic!("it started") };
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("did you mean `synchronous`?"), "{error}");
+}
+
+/// On a real disk without room: `ABE_SMALL_DISK` names an empty folder on a file system of a few MiB, such as a tmpfs.
+#[tokio::test]
+async fn a_program_outlives_a_full_disk() -> Result<()> {
+    let Ok(folder) = std::env::var("ABE_SMALL_DISK") else { return Ok(()) };
+    let folder = PathBuf::from(folder);
+    let ballast = folder.join("ballast");
+    std::fs::write(&ballast, vec![0; 2 << 20])?;
+    let broker = SqliteBroker::builder(folder.join("events.db")).open()?;
+    let mut spec = SubscriptionSpec::new(Name::new("disk")?, Name::new("reader")?, vec![TopicPattern::new("disk.>")?]);
+    spec.unsettled_max = 1_000;
+    let consumer = broker.subscribe(&spec).await?;
+    let publish = || async {
+        let message = Message::new(Topic::new("disk.filled")?, 1, Payload::from_bytes(vec![b'x'; 16 * 1024]));
+        let outgoing = Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin: None };
+        broker.publish(outgoing).await.map_err(abe_events::Error::from)
+    };
+    let mut stored = 0;
+    let refused = loop {
+        match publish().await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.kind() == ErrorKind::NotStored && stored > 0, "{refused:?} after {stored}");
+    for _ in 0..20 {
+        assert_eq!(publish().await.map_err(|error| error.kind()).err(), Some(ErrorKind::NotStored));
+    }
+    std::fs::remove_file(&ballast)?;
+    publish().await?;
+    let mut handled = 0;
+    while consumer.depth().pending() > 0 {
+        let deliveries = consumer.receive(0, 16, Vec::new()).await?;
+        handled += deliveries.len();
+        let settled =
+            consumer.settle(deliveries.into_iter().map(|delivery| Settlement { delivery, verdict: Verdict::Ack }).collect()).await;
+        assert!(settled.failed.is_empty() && settled.lost.is_empty(), "{settled:?}");
+    }
+    assert_eq!(handled, stored + 1, "what was refused is not there, what was stored is");
+    broker.close().await?;
+    let file = rusqlite::Connection::open(folder.join("events.db"))?;
+    assert_eq!(file.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))?, "ok");
+    Ok(())
 }
