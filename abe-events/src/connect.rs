@@ -1,5 +1,8 @@
 //! A URL chooses the broker. The only place that knows all of them.
 
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::sync::Arc;
 
 use crate::broker::Broker;
@@ -7,7 +10,10 @@ use crate::broker::memory::MemoryBroker;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Schemes of brokers that are planned and not part of this version.
-const PLANNED: [&str; 6] = ["sqlite", "postgres", "nats", "redis", "amqp", "kafka"];
+const PLANNED: [&str; 5] = ["postgres", "nats", "redis", "amqp", "kafka"];
+
+/// What there is.
+const HERE: &str = if cfg!(feature = "sqlite") { "`memory://` and `sqlite://`" } else { "`memory://`" };
 
 /// The broker of a URL.
 ///
@@ -23,6 +29,13 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Broker>> {
             ErrorKind::Config,
             "the memory broker's URL is `memory://` and takes no parameters; give a configured one by `.broker(..)`",
         )),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(sqlite::builder(url)?.open()?)),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the sqlite broker is not part of this build; add the feature `sqlite` to abe-events in Cargo.toml, or use `memory://`",
+        )),
         known if PLANNED.contains(&known) => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -31,7 +44,7 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Broker>> {
         )),
         _ => Err(Error::new(
             ErrorKind::Config,
-            format!("no broker has the scheme {:?}; this build has `memory://`", scheme.chars().take(20).collect::<String>()),
+            format!("no broker has the scheme {:?}; this build has {HERE}", scheme.chars().take(20).collect::<String>()),
         )),
     }
 }
@@ -48,5 +61,13 @@ mod tests {
             assert!(error.to_string().contains("memory://"), "{error}");
         }
         assert!(connect("memory://").is_ok());
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[test]
+    fn a_broker_that_was_left_out_names_its_feature() {
+        let error = connect("sqlite://orders.db").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `sqlite`"), "{error}");
     }
 }

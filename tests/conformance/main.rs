@@ -8,4 +8,6 @@ mod bench;
 mod cases;
 mod memory;
 mod mutants;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod table;

@@ -102,6 +102,6 @@ fn table_on_threads() {
     assert_eq!(failed, 0, "{table}");
 }
 
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

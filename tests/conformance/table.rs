@@ -62,6 +62,9 @@ fn fencing(capabilities: &Capabilities) -> Option<&'static str> {
 fn earliest(capabilities: &Capabilities) -> Option<&'static str> {
     (!capabilities.start.contains(&StartPosition::Earliest)).then_some("start: earliest")
 }
+fn bounded(capabilities: &Capabilities) -> Option<&'static str> {
+    (!capabilities.bounded_queues).then_some("bounded_queues")
+}
 fn wildcards(capabilities: &Capabilities) -> Option<&'static str> {
     (!capabilities.wildcards).then_some("wildcards")
 }
@@ -99,12 +102,12 @@ macro_rules! for_each_case {
             "A14" real_parallelism in order, competing;
             "A15" order_per_key_under_concurrency in order, ordered;
             "A16" order_of_one_publisher in order, always;
-            "A17" backpressure in bounds, always;
+            "A17" backpressure in bounds, bounded;
             "A20" leak in bounds, always;
             "A26" start_position in groups, always;
             "A27" lease_renewal in lease, always;
             "A28" stale_settlement in lease, fencing;
-            "A29" publish_many in bounds, always;
+            "A29" publish_many in bounds, bounded;
             "A30" slow_group in groups, always;
             "S1" delayed_publish in retry, always;
             "S2" release_is_no_attempt in retry, always;
@@ -112,9 +115,9 @@ macro_rules! for_each_case {
             "S4" dead_letter_kept_whole in dead_letter, always;
             "S5" dead_letter_replayed in dead_letter, always;
             "S6" dead_letter_purged in dead_letter, always;
-            "S7" full_fails in bounds, always;
-            "S8" full_sheds in bounds, always;
-            "S9" full_by_bytes in bounds, always;
+            "S7" full_fails in bounds, bounded;
+            "S8" full_sheds in bounds, bounded;
+            "S9" full_by_bytes in bounds, bounded;
             "S10" depth_adds_up in bounds, always;
             "S11" wildcards_match in groups, wildcards;
             "S12" order_waits_for_retry in order, ordered;

@@ -217,6 +217,7 @@ fn capabilities() -> Capabilities {
         durable_delays: false,
         start: &[],
         competing_consumers: false,
+        bounded_queues: true,
         payload_bytes_max: 1 << 20,
     }
 }

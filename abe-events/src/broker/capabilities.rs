@@ -23,6 +23,9 @@ pub struct Capabilities {
     pub start: &'static [StartPosition],
     /// Whether several consumers of one subscription work at the same time.
     pub competing_consumers: bool,
+    /// Whether [`SubscriptionSpec::buffer`](super::SubscriptionSpec::buffer), `buffer_bytes` and `when_full` bound what waits
+    /// in a queue. Otherwise the store is the bound: a backlog on a disk may be long, and nobody is kept waiting for it.
+    pub bounded_queues: bool,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
 }

@@ -10,6 +10,8 @@ mod dead_letter;
 mod delivery;
 pub mod memory;
 mod outgoing;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,8 +46,9 @@ use crate::topic::{Name, TopicPattern};
 /// 9. [`Verdict::DeadLetter`] removes the message only after the dead letter is stored; if it cannot be stored, the message
 ///    stays with the subscription and the settlement is reported in [`Settled::failed`].
 /// 10. [`Verdict::Release`] gives a delivery back as if it had not been handed out: its attempt is not counted.
-/// 11. Every queue is bounded in messages and bytes; when full, a publisher waits, fails, or this subscription sheds,
-///     as [`SubscriptionSpec::when_full`] says. Nothing is dropped without being counted.
+/// 11. Where [`Capabilities::bounded_queues`] says so, every queue is bounded in messages and bytes; when full, a publisher
+///     waits, fails, or this subscription sheds, as [`SubscriptionSpec::when_full`] says. Elsewhere the store is the bound,
+///     and a full one refuses with [`NotStored`](crate::ErrorKind::NotStored). Nothing is dropped without being counted.
 /// 12. After `close` every call fails with [`Closed`](crate::ErrorKind::Closed); closing again succeeds.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// What this broker can do, as data; decisions above the seam use nothing else.

@@ -146,6 +146,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     durable_delays: false,
     start: &[StartPosition::Latest],
     competing_consumers: true,
+    bounded_queues: true,
     payload_bytes_max: PAYLOAD_BYTES_MAX,
 };
 

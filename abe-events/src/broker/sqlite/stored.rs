@@ -1,0 +1,185 @@
+//! A message and its failures as columns, and back.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use rusqlite::Row;
+
+use super::super::{Failure, FailureKind};
+use super::error::Fault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Message, Payload};
+use crate::topic::Topic;
+use crate::wire::{self, ReadOptions};
+
+/// What a message is counted with beside its payload, for the bytes of a queue.
+const OVERHEAD: i64 = 128;
+
+/// A message as it is stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) id: String,
+    pub(super) topic: Topic,
+    pub(super) version: u32,
+    pub(super) time_ms: i64,
+    pub(super) key: Option<CompactString>,
+    /// Only where there is more to tell than the columns do.
+    pub(super) attributes: Option<String>,
+    pub(super) payload: Bytes,
+}
+
+impl Stored {
+    pub(super) fn of(message: &Message) -> Result<Self> {
+        Ok(Self {
+            id: message.id().to_string(),
+            topic: message.topic().clone(),
+            version: message.version(),
+            // The same 64 bits: no time is refused.
+            time_ms: message.time_ms().cast_signed(),
+            key: message.key().map(CompactString::from),
+            attributes: attributes_of(message)?,
+            payload: message.payload().to_bytes()?,
+        })
+    }
+
+    /// What it counts for in the bytes of a queue.
+    pub(super) fn bytes(&self) -> i64 {
+        bytes_of(self.payload.len())
+    }
+}
+
+/// What a message counts for in the bytes of a queue.
+pub(super) fn bytes_of(payload: usize) -> i64 {
+    i64::try_from(payload).unwrap_or(i64::MAX / 2) + OVERHEAD
+}
+
+fn attributes_of(message: &Message) -> Result<Option<String>> {
+    if message.lineage().is_none() && message.headers().is_empty() {
+        return Ok(None);
+    }
+    let list = wire::attributes(message, "/abe-events/")?;
+    let list: Vec<(&str, &str)> = list.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
+    serde_json::to_string(&list).map(Some).map_err(|error| Error::new(ErrorKind::Encode, error.to_string()))
+}
+
+/// The message in the columns id, topic, version, time_ms, key, attributes, payload, from column `at` on.
+///
+/// The inner error is that of a row nobody can read.
+pub(super) fn message_of(row: &Row<'_>, at: usize) -> Result<Result<Message>, Fault> {
+    let id: &str = row.get_ref(at)?.as_str()?;
+    let topic = row.get_ref(at + 1)?.as_str()?;
+    let version: u32 = row.get(at + 2)?;
+    let time: i64 = row.get(at + 3)?;
+    let key = row.get_ref(at + 4)?.as_str_or_null()?.map(CompactString::from);
+    let attributes = row.get_ref(at + 5)?.as_str_or_null()?;
+    let payload = Bytes::copy_from_slice(row.get_ref(at + 6)?.as_blob()?);
+    Ok(build(id, topic, version, time, key, attributes, payload))
+}
+
+fn build(
+    id: &str,
+    topic: &str,
+    version: u32,
+    time_ms: i64,
+    key: Option<CompactString>,
+    attributes: Option<&str>,
+    payload: Bytes,
+) -> Result<Message> {
+    if let Some(attributes) = attributes {
+        let list: Vec<(String, String)> =
+            serde_json::from_str(attributes).map_err(|error| Error::new(ErrorKind::Decode, error.to_string()))?;
+        // What was accepted at publish is handed out, whatever the limit is today.
+        let options = ReadOptions { payload_bytes_max: usize::MAX, ..ReadOptions::default() };
+        return wire::from_attributes(list, payload, &options);
+    }
+    let time = UNIX_EPOCH + Duration::from_millis(time_ms.cast_unsigned());
+    Ok(Message::new(Topic::new(topic)?, version, Payload::from_bytes(payload)).with_id(id.parse()?).with_time(time).with_key(key))
+}
+
+/// Failures as text: a JSON list of kind, text, attempt and time.
+pub(super) fn failures_text(failures: &[Failure]) -> String {
+    let list: Vec<(&str, &str, u32, u64)> = failures
+        .iter()
+        .map(|failure| {
+            let at = failure.at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            (failure.kind.as_str(), failure.text.as_str(), failure.attempt, at)
+        })
+        .collect();
+    serde_json::to_string(&list).unwrap_or_default()
+}
+
+/// The failures of such a text; none of one that cannot be read, as a message matters more than its story.
+pub(super) fn failures_of(text: &str) -> Arc<Vec<Failure>> {
+    let list: Vec<(String, String, u32, u64)> = serde_json::from_str(text).unwrap_or_default();
+    let failure = |(kind, text, attempt, at): (String, String, u32, u64)| Failure {
+        kind: kind_of(&kind),
+        text,
+        attempt,
+        at: UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(SystemTime::UNIX_EPOCH),
+    };
+    Arc::new(list.into_iter().map(failure).collect())
+}
+
+fn kind_of(word: &str) -> FailureKind {
+    use FailureKind as K;
+    let known = [
+        K::Error,
+        K::Panic,
+        K::Timeout,
+        K::Permanent,
+        K::Rejected,
+        K::Undecodable,
+        K::Version,
+        K::Oversized,
+        K::HopLimit,
+        K::Publish,
+        K::Crash,
+    ];
+    known.into_iter().find(|kind| kind.as_str() == word).unwrap_or(K::Error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Headers, Lineage};
+
+    #[test]
+    fn a_message_with_a_story_comes_back_whole() {
+        let cause = Message::new(Topic::new("order.created").unwrap(), 3, Payload::from_bytes("{}"));
+        let mut headers = Headers::new();
+        headers.insert("tenant", "grüße").unwrap();
+        let message = Message::new(Topic::new("order.billed").unwrap(), 2, Payload::from_bytes(vec![0, 255, 0]))
+            .with_key(Some("a\0b".into()))
+            .with_headers(headers)
+            .with_lineage(Some(Lineage::of_effect(&cause)));
+        let stored = Stored::of(&message).unwrap();
+        let read = build(
+            &stored.id,
+            stored.topic.as_str(),
+            stored.version,
+            stored.time_ms,
+            stored.key.clone(),
+            stored.attributes.as_deref(),
+            stored.payload.clone(),
+        )
+        .unwrap();
+        assert_eq!((read.id(), read.topic(), read.version(), read.key()), (message.id(), message.topic(), 2, Some("a\0b")));
+        assert_eq!((read.headers(), read.time_ms(), read.hops()), (message.headers(), message.time_ms(), 1));
+        assert_eq!((read.correlation_id(), read.causation_id()), (cause.id(), Some(cause.id())));
+        assert_eq!(read.payload().to_bytes().unwrap(), vec![0, 255, 0]);
+    }
+
+    #[test]
+    fn every_kind_of_failure_comes_back() {
+        let kinds = ["error", "panic", "timeout", "permanent", "rejected", "undecodable", "version", "oversized", "hop-limit", "publish"];
+        for word in kinds.into_iter().chain(["crash"]) {
+            assert_eq!(kind_of(word).as_str(), word);
+        }
+        let mut failure = Failure::new(FailureKind::Panic, 2, "\"quoted\" 🦀");
+        failure.at = UNIX_EPOCH + Duration::from_millis(1_795_354_800_123);
+        assert_eq!(*failures_of(&failures_text(std::slice::from_ref(&failure))), [failure]);
+        assert!(failures_of("nonsense").is_empty());
+    }
+}

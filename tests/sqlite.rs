@@ -1,0 +1,129 @@
+//! The runtime on one SQLite file: chosen by a URL, and everything still there after a restart.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use abe_events::broker::sqlite::{__rusqlite as rusqlite, SqliteBroker};
+use abe_events::broker::{Broker, DeadLetterFilter, Messages, Outgoing, Settlement, SubscriptionSpec, Verdict};
+use abe_events::config::Config;
+use abe_events::{ErrorKind, Message, Name, Payload, Result, Runtime, Topic, TopicPattern, event, handlers, subscribe};
+
+#[event(topic = "sqlite.ordered", key = user)]
+struct Ordered {
+    number: u32,
+    user: u32,
+}
+
+/// What was handled.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(u32, u32)>>>);
+
+impl Notes {
+    fn all(&self) -> Vec<(u32, u32)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[subscribe(ordered, concurrency = 4, retry(attempts = 3, min = "5ms", max = "20ms"))]
+async fn bill(order: &Ordered, notes: &Notes) -> Result<()> {
+    if order.number == 13 {
+        return Err(abe_events::Error::msg("told to fail"));
+    }
+    notes.0.lock().unwrap_or_else(PoisonError::into_inner).push((order.user, order.number));
+    Ok(())
+}
+
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn start(folder: &Folder, notes: &Notes) -> Result<Runtime> {
+    let url = format!("sqlite://{}", folder.0.join("events.db").display());
+    Runtime::builder().config(Config::default()).url(&url).handlers(handlers![bill]).state(notes.clone()).start().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_goes_on_where_it_stopped() -> Result<()> {
+    let folder = Folder(std::env::temp_dir().join(format!("abe-events-runtime-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0)?;
+    let notes = Notes::default();
+    let runtime = start(&folder, &notes).await?;
+    runtime.publish_all((0..200).map(|number| Ordered { number, user: number % 8 })).await?;
+    runtime.stop().await;
+
+    let runtime = start(&folder, &notes).await?;
+    runtime.publish_all((200..300).map(|number| Ordered { number, user: number % 8 })).await?;
+    let all = async {
+        while notes.all().len() < 299 || runtime.monitor().total().pending > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), all).await;
+    assert!(ended.is_ok(), "{} of 299 were handled, {:?}", notes.all().len(), runtime.monitor().total());
+    assert!(runtime.monitor().balances(), "{:?}", runtime.monitor().total());
+    for user in 0..8 {
+        let of_user: Vec<u32> = notes.all().into_iter().filter(|(of, _)| *of == user).map(|(_, number)| number).collect();
+        assert!(of_user.is_sorted(), "user {user}: {of_user:?}");
+    }
+    let letters = runtime.dead_letters().list(&DeadLetterFilter::default()).await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].attempts, letters[0].failures.len()), (3, 3));
+    runtime.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_that_is_mistyped_is_told_at_start() {
+    let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![bill]);
+    let Err(error) = wrong.state(Notes::default()).start().await else { panic!("it started") };
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("did you mean `synchronous`?"), "{error}");
+}
+
+/// On a real disk without room: `ABE_SMALL_DISK` names an empty folder on a file system of a few MiB, such as a tmpfs.
+#[tokio::test]
+async fn a_program_outlives_a_full_disk() -> Result<()> {
+    let Ok(folder) = std::env::var("ABE_SMALL_DISK") else { return Ok(()) };
+    let folder = PathBuf::from(folder);
+    let ballast = folder.join("ballast");
+    std::fs::write(&ballast, vec![0; 2 << 20])?;
+    let broker = SqliteBroker::builder(folder.join("events.db")).open()?;
+    let mut spec = SubscriptionSpec::new(Name::new("disk")?, Name::new("reader")?, vec![TopicPattern::new("disk.>")?]);
+    spec.unsettled_max = 1_000;
+    let consumer = broker.subscribe(&spec).await?;
+    let publish = || async {
+        let message = Message::new(Topic::new("disk.filled")?, 1, Payload::from_bytes(vec![b'x'; 16 * 1024]));
+        let outgoing = Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin: None };
+        broker.publish(outgoing).await.map_err(abe_events::Error::from)
+    };
+    let mut stored = 0;
+    let refused = loop {
+        match publish().await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.kind() == ErrorKind::NotStored && stored > 0, "{refused:?} after {stored}");
+    for _ in 0..20 {
+        assert_eq!(publish().await.map_err(|error| error.kind()).err(), Some(ErrorKind::NotStored));
+    }
+    std::fs::remove_file(&ballast)?;
+    publish().await?;
+    let mut handled = 0;
+    while consumer.depth().pending() > 0 {
+        let deliveries = consumer.receive(0, 16, Vec::new()).await?;
+        handled += deliveries.len();
+        let settled =
+            consumer.settle(deliveries.into_iter().map(|delivery| Settlement { delivery, verdict: Verdict::Ack }).collect()).await;
+        assert!(settled.failed.is_empty() && settled.lost.is_empty(), "{settled:?}");
+    }
+    assert_eq!(handled, stored + 1, "what was refused is not there, what was stored is");
+    broker.close().await?;
+    let file = rusqlite::Connection::open(folder.join("events.db"))?;
+    assert_eq!(file.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))?, "ok");
+    Ok(())
+}
