@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 pub(crate) use self::report::start_error;
 pub use self::report::{Finding, HandlerSummary, Report, Severity};
-use crate::broker::Capabilities;
+use crate::broker::{Capabilities, Durability};
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::EventDescriptor;
@@ -100,6 +100,13 @@ impl Declared {
         }
         for text in [name.as_ref().err(), group.as_ref().err(), topics.as_ref().err()].into_iter().flatten() {
             fault(text.to_string(), findings);
+        }
+        if !spec.name_given && capabilities.is_some_and(|capabilities| capabilities.durability > Durability::Process) {
+            let text = format!(
+                "handler `{}` has no `name` of its own: when the function moves, what waits under the old name is orphaned",
+                spec.name
+            );
+            findings.push(Finding::warning(text).at(spec.at));
         }
         match (name, group, topics) {
             (Ok(name), Ok(group), Ok(topics)) if sound => Some(Planned { handler, group, name, topics, policy }),
