@@ -19,6 +19,7 @@ pages! {
     errors = "../../docs/guide/errors.md";
     testing = "../../docs/guide/testing.md";
     shutdown = "../../docs/guide/shutdown.md";
+    sqlite = "../../docs/guide/sqlite.md";
     wire = "../../docs/guide/wire.md";
     from_watermill = "../../docs/guide/from-watermill.md";
 }

@@ -167,7 +167,7 @@ impl Runtime {
     }
 
     /// Waits until no message is waiting, running or due later, in any subscription of this runtime. Looks every few
-    /// milliseconds; for programs with an end, and for examples. Tests have [`testing`](crate::testing).
+    /// milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the feature `testing`.
     ///
     /// # Cancel safety
     ///
