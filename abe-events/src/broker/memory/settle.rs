@@ -96,7 +96,8 @@ impl Queue {
             return seat.lane_of(delivery.token);
         }
         let lease = state.leases.get(delivery.token)?;
-        (lease.consumer == seat.id && lease.item.message.id() == delivery.message.id()).then_some(lease.lane)
+        let own = lease.consumer == seat.id || crate::mutant::is("token-unchecked");
+        (own && lease.item.message.id() == delivery.message.id()).then_some(lease.lane)
     }
 
     /// A message has ended: the next of its key may go.
