@@ -16,5 +16,6 @@ mod registry;
 mod retries;
 mod secrets;
 mod shutdown;
+mod signals;
 mod support;
 mod timeouts;
