@@ -1,5 +1,6 @@
 //! Signals, on a real process: this binary starts itself again and sends it SIGTERM.
 #![cfg(unix)]
+#![expect(clippy::print_stdout, reason = "the process under test tells its parent what happens")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
