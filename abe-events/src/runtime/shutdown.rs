@@ -6,9 +6,11 @@
 //! it is never dead-lettered for our own shutdown.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::AtomicUsize;
 
 /// Where a runtime is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +26,31 @@ pub enum RuntimeState {
     Stopped,
 }
 
+/// A state that only goes forward; each step is made by exactly one caller.
+#[derive(Debug)]
+struct Latch(AtomicUsize);
+
+impl Latch {
+    /// Goes on to a state; `true` for the one caller that made the step.
+    fn advance(&self, to: RuntimeState) -> bool {
+        let code = to as usize;
+        self.0.fetch_max(code, Ordering::AcqRel) < code
+    }
+
+    fn state(&self) -> RuntimeState {
+        match self.0.load(Ordering::Acquire) {
+            0 => RuntimeState::Starting,
+            1 => RuntimeState::Running,
+            2 => RuntimeState::Draining,
+            _ => RuntimeState::Stopped,
+        }
+    }
+}
+
 /// The way from running to stopped, readable without a lock.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
-    state: AtomicU8,
+    latch: Latch,
     /// Cancelled when draining begins.
     pub(crate) draining: CancellationToken,
     /// Cancelled when nothing new is to be started.
@@ -41,7 +64,7 @@ pub(crate) struct Shutdown {
 impl Shutdown {
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU8::new(0),
+            latch: Latch(AtomicUsize::new(0)),
             draining: CancellationToken::new(),
             last_start: CancellationToken::new(),
             cancel: CancellationToken::new(),
@@ -50,18 +73,12 @@ impl Shutdown {
     }
 
     pub(crate) fn state(&self) -> RuntimeState {
-        match self.state.load(Ordering::Acquire) {
-            0 => RuntimeState::Starting,
-            1 => RuntimeState::Running,
-            2 => RuntimeState::Draining,
-            _ => RuntimeState::Stopped,
-        }
+        self.latch.state()
     }
 
     /// Goes on to a state; never back. `true` for the one caller that made the step.
     pub(crate) fn advance(&self, to: RuntimeState) -> bool {
-        let code = to as u8;
-        let stepped = self.state.fetch_max(code, Ordering::AcqRel) < code;
+        let stepped = self.latch.advance(to);
         if stepped {
             match to {
                 RuntimeState::Starting | RuntimeState::Running => {}
@@ -122,7 +139,7 @@ pub(crate) async fn signal() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(abe_loom)))]
 mod tests {
     use super::*;
 
@@ -136,5 +153,34 @@ mod tests {
         assert!(shutdown.advance(RuntimeState::Stopped));
         assert_eq!(shutdown.state(), RuntimeState::Stopped);
         assert!(shutdown.stopped.is_cancelled());
+    }
+}
+
+#[cfg(all(test, abe_loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn loom_each_step_is_made_by_one_caller_and_no_state_comes_back() {
+        loom::model(|| {
+            let latch = Arc::new(Latch(AtomicUsize::new(RuntimeState::Running as usize)));
+            let other = latch.clone();
+            let thread = loom::thread::spawn(move || {
+                let drained = other.advance(RuntimeState::Draining);
+                (drained, other.advance(RuntimeState::Stopped))
+            });
+            let drained = latch.advance(RuntimeState::Draining);
+            let seen = latch.state();
+            let stopped = latch.advance(RuntimeState::Stopped);
+            assert!(seen >= RuntimeState::Draining && latch.state() >= seen);
+            let (other_drained, other_stopped) = match thread.join() {
+                Ok(steps) => steps,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            assert!(!(drained && other_drained), "one drains");
+            assert!(stopped != other_stopped, "one stops");
+        });
     }
 }
