@@ -50,6 +50,14 @@ impl Topic {
         Self(Text::Static(text))
     }
 
+    /// The text of a topic that was declared, at its fixed address.
+    pub(crate) fn as_static(&self) -> Option<&'static str> {
+        match self.0 {
+            Text::Static(text) => Some(text),
+            Text::Shared(_) => None,
+        }
+    }
+
     /// The name itself.
     pub fn as_str(&self) -> &str {
         match &self.0 {
