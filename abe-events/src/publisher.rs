@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::message::{Headers, Id, Lineage, Message, Payload};
+use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
 use crate::topic::Topic;
 
 /// What can be published: an event by value, or shared.
@@ -172,10 +172,13 @@ impl Publisher {
     ///
     /// When the user's key expression panics.
     pub fn message<P: Publishable>(&self, event: P) -> Result<Message> {
-        let event = event.into_shared();
-        let descriptor = <P::Event as Event>::DESCRIPTOR;
-        let key = if descriptor.has_key { key_of(&*event)? } else { None };
-        Ok(Message::new(Topic::from_static(descriptor.topic), descriptor.version, Payload::Typed(event)).with_key(key))
+        message_at(now_ms(), event)
+    }
+
+    /// The messages of events, as [`message`](Publisher::message) makes them; the clock is read once.
+    pub fn messages<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<Vec<Message>> {
+        let now_ms = now_ms();
+        events.into_iter().map(|event| message_at(now_ms, event)).collect()
     }
 
     /// Publishes one message and answers its id.
@@ -230,6 +233,14 @@ impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("broker", &self.broker).field("origin", &self.origin).finish_non_exhaustive()
     }
+}
+
+#[inline]
+fn message_at<P: Publishable>(now_ms: u64, event: P) -> Result<Message> {
+    let event = event.into_shared();
+    let descriptor = <P::Event as Event>::DESCRIPTOR;
+    let key = if descriptor.has_key { key_of(&*event)? } else { None };
+    Ok(Message::at(now_ms, Topic::from_static(descriptor.topic), descriptor.version, Payload::Typed(event), key))
 }
 
 /// Messages that a broker has taken and not answered for yet.
