@@ -269,21 +269,31 @@ impl Sending<'_> {
 }
 
 /// How many messages of which topic are given away, in runs: most batches are one run, and need no vector.
-struct TopicsOf {
-    first: Option<(Topic, u64)>,
-    others: Vec<(Topic, u64)>,
+enum TopicsOf {
+    One(Topic, u64),
+    Many(Vec<(Topic, u64)>),
 }
 
 impl TopicsOf {
+    #[inline]
     fn new(messages: &[Message]) -> Self {
-        let mut runs = messages
-            .chunk_by(|one, next| one.topic() == next.topic())
-            .filter_map(|run| Some((run.first()?.topic().clone(), run.len() as u64)));
-        Self { first: runs.next(), others: runs.collect() }
+        match messages {
+            [one] => Self::One(one.topic().clone(), 1),
+            [first, others @ ..] if others.iter().all(|other| other.topic() == first.topic()) => {
+                Self::One(first.topic().clone(), messages.len() as u64)
+            }
+            many => {
+                let runs = many.chunk_by(|one, next| one.topic() == next.topic());
+                Self::Many(runs.filter_map(|run| Some((run.first()?.topic().clone(), run.len() as u64))).collect())
+            }
+        }
     }
 
     fn count(&self, limits: &Limits) {
-        self.first.iter().chain(&self.others).for_each(|(topic, n)| limits.count_topic(topic, *n));
+        match self {
+            Self::One(topic, n) => limits.count_topic(topic, *n),
+            Self::Many(runs) => runs.iter().for_each(|(topic, n)| limits.count_topic(topic, *n)),
+        }
     }
 }
 
