@@ -72,7 +72,7 @@ impl<T: Event> Incoming for T {
 
     fn open(message: &Message) -> Result<Arc<Self>, Unreadable> {
         // A wildcard may bring in another event of the same shape, which would be read as this one.
-        if message.topic().as_str() != T::DESCRIPTOR.topic {
+        if !message.topic().is(T::DESCRIPTOR.topic) {
             return Err(Unreadable::OtherTopic(message.topic().clone()));
         }
         match message.payload() {

@@ -1,9 +1,9 @@
 //! From an event to a message in a broker: one way, for the runtime's handle and for handlers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::message::{Headers, Id, Lineage, Message, Payload};
+use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
 use crate::topic::Topic;
 
 /// What can be published: an event by value, or shared.
@@ -72,38 +72,71 @@ pub struct Limits {
     pub published: AtomicU64,
     /// Of those, how many no subscription took.
     pub unrouted: AtomicU64,
-    /// Read on every publish, replaced when a topic is met for the first time.
+    /// Of the topics of declared events, whose text stands at a fixed address.
+    declared: Box<[DeclaredCount]>,
+    /// Of all others. Read on every publish, replaced when a topic is met for the first time.
     topics: ArcSwap<TopicCounts>,
+}
+
+/// How many declared topics are counted without a look into the map; a power of two.
+const DECLARED_SLOTS: usize = 256;
+
+/// How many slots are tried for one; what finds none free is counted in the map.
+const DECLARED_PROBES: usize = 8;
+
+/// A declared topic's count. Once taken, a slot stays with its topic.
+#[derive(Debug, Default)]
+struct DeclaredCount {
+    topic: OnceLock<&'static str>,
+    count: AtomicU64,
 }
 
 impl Limits {
     /// Limits, and counters at zero.
     pub fn new(payload_bytes_max: usize) -> Self {
-        Self { payload_bytes_max, published: AtomicU64::new(0), unrouted: AtomicU64::new(0), topics: ArcSwap::default() }
+        Self {
+            payload_bytes_max,
+            published: AtomicU64::new(0),
+            unrouted: AtomicU64::new(0),
+            declared: (0..DECLARED_SLOTS).map(|_| DeclaredCount::default()).collect(),
+            topics: ArcSwap::default(),
+        }
     }
 
     /// Messages published by topic, sorted.
     pub fn topics(&self) -> Vec<(String, u64)> {
-        let mut topics: Vec<(String, u64)> =
+        let mut topics: BTreeMap<String, u64> =
             self.topics.load().iter().map(|(topic, count)| (topic.to_string(), count.load(Ordering::Relaxed))).collect();
-        topics.sort();
-        topics
-    }
-
-    fn count_topics(&self, mut topics: impl Iterator<Item = Topic>) {
-        let Some(mut current) = topics.next() else { return };
-        let mut run = 1;
-        for topic in topics {
-            if topic == current {
-                run += 1;
-            } else {
-                self.count_topic(&std::mem::replace(&mut current, topic), std::mem::replace(&mut run, 1));
+        for slot in &self.declared {
+            // A slot is taken just before it counts; the same text may stand at several addresses.
+            if let (Some(topic), count @ 1..) = (slot.topic.get(), slot.count.load(Ordering::Relaxed)) {
+                *topics.entry((*topic).to_owned()).or_default() += count;
             }
         }
-        self.count_topic(&current, run);
+        topics.into_iter().collect()
     }
 
     fn count_topic(&self, topic: &Topic, n: u64) {
+        match topic.as_static().and_then(|text| self.declared_count(text)) {
+            Some(count) => {
+                count.fetch_add(n, Ordering::Relaxed);
+            }
+            None => self.count_other(topic, n),
+        }
+    }
+
+    /// The count of a text at a fixed address: found by the address alone, so that nothing is hashed, compared or locked.
+    fn declared_count(&self, text: &'static str) -> Option<&AtomicU64> {
+        // Fibonacci hashing: texts stand close together, and only the product's upper half is well mixed.
+        let start = ((text.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        (start..start + DECLARED_PROBES).find_map(|at| {
+            let slot = self.declared.get(at % DECLARED_SLOTS)?;
+            let topic = *slot.topic.get_or_init(|| text);
+            std::ptr::eq(topic, text).then_some(&slot.count)
+        })
+    }
+
+    fn count_other(&self, topic: &Topic, n: u64) {
         if let Some(count) = self.topics.load().get(topic) {
             count.fetch_add(n, Ordering::Relaxed);
             return;
@@ -139,10 +172,13 @@ impl Publisher {
     ///
     /// When the user's key expression panics.
     pub fn message<P: Publishable>(&self, event: P) -> Result<Message> {
-        let event = event.into_shared();
-        let descriptor = <P::Event as Event>::DESCRIPTOR;
-        let key = if descriptor.has_key { key_of(&*event)? } else { None };
-        Ok(Message::new(Topic::from_static(descriptor.topic), descriptor.version, Payload::Typed(event)).with_key(key))
+        message_at(now_ms(), event)
+    }
+
+    /// The messages of events, as [`message`](Publisher::message) makes them; the clock is read once.
+    pub fn messages<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<Vec<Message>> {
+        let now_ms = now_ms();
+        events.into_iter().map(|event| message_at(now_ms, event)).collect()
     }
 
     /// Publishes one message and answers its id.
@@ -199,6 +235,14 @@ impl fmt::Debug for Publisher {
     }
 }
 
+#[inline]
+fn message_at<P: Publishable>(now_ms: u64, event: P) -> Result<Message> {
+    let event = event.into_shared();
+    let descriptor = <P::Event as Event>::DESCRIPTOR;
+    let key = if descriptor.has_key { key_of(&*event)? } else { None };
+    Ok(Message::at(now_ms, Topic::from_static(descriptor.topic), descriptor.version, Payload::Typed(event), key))
+}
+
 /// Messages that a broker has taken and not answered for yet.
 struct Sending<'a> {
     limits: &'a Limits,
@@ -224,24 +268,31 @@ impl Sending<'_> {
     }
 }
 
-/// The topics of messages that are given away: one without a vector around it, or several.
+/// How many messages of which topic are given away, in runs: most batches are one run, and need no vector.
 enum TopicsOf {
-    One(Topic),
-    Many(Vec<Topic>),
+    One(Topic, u64),
+    Many(Vec<(Topic, u64)>),
 }
 
 impl TopicsOf {
+    #[inline]
     fn new(messages: &[Message]) -> Self {
         match messages {
-            [one] => Self::One(one.topic().clone()),
-            many => Self::Many(many.iter().map(|message| message.topic().clone()).collect()),
+            [one] => Self::One(one.topic().clone(), 1),
+            [first, others @ ..] if others.iter().all(|other| other.topic() == first.topic()) => {
+                Self::One(first.topic().clone(), messages.len() as u64)
+            }
+            many => {
+                let runs = many.chunk_by(|one, next| one.topic() == next.topic());
+                Self::Many(runs.filter_map(|run| Some((run.first()?.topic().clone(), run.len() as u64))).collect())
+            }
         }
     }
 
-    fn count(self, limits: &Limits) {
+    fn count(&self, limits: &Limits) {
         match self {
-            Self::One(topic) => limits.count_topic(&topic, 1),
-            Self::Many(topics) => limits.count_topics(topics.into_iter()),
+            Self::One(topic, n) => limits.count_topic(topic, *n),
+            Self::Many(runs) => runs.iter().for_each(|(topic, n)| limits.count_topic(topic, *n)),
         }
     }
 }
@@ -328,5 +379,33 @@ impl Publish<'_> {
         let id = message.id().clone();
         self.publisher.send_delayed(Messages::One(message), self.delay).await?;
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_counted_wherever_their_text_stands() {
+        let limits = Limits::new(1);
+        let (one, same): (&'static str, &'static str) = ("a", String::from("a").leak());
+        assert!(!std::ptr::eq(one, same));
+        for topic in [Topic::from_static(one), Topic::from_static(same), Topic::new("a").unwrap(), Topic::new("b").unwrap()] {
+            limits.count_topic(&topic, 2);
+        }
+        assert_eq!(limits.topics(), [("a".to_owned(), 6), ("b".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn more_declared_topics_than_slots_are_all_counted() {
+        let limits = Limits::new(1);
+        let texts: Vec<&'static str> = (0..2 * DECLARED_SLOTS).map(|n| &*format!("t{n:04}").leak()).collect();
+        for _ in 0..3 {
+            texts.iter().for_each(|text| limits.count_topic(&Topic::from_static(text), 1));
+        }
+        let expected: Vec<(String, u64)> = texts.iter().map(|text| ((*text).to_owned(), 3)).collect();
+        assert_eq!(limits.topics(), expected);
+        assert!(!limits.topics.load().is_empty(), "some are in the map");
     }
 }

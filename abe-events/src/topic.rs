@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest name, in bytes; leaves room for a prefix under every broker's own limit.
@@ -29,7 +31,8 @@ pub struct Topic(Text);
 #[derive(Clone)]
 enum Text {
     Static(&'static str),
-    Shared(Arc<str>),
+    /// Thin, so that a topic has two words: every message is moved some ten times.
+    Shared(Arc<CompactString>),
 }
 
 impl Topic {
@@ -41,13 +44,21 @@ impl Topic {
     /// long segment, begins with `_` or `$`, or has a character other than `[A-Za-z0-9_.-]`.
     pub fn new(text: &str) -> Result<Self> {
         check_name("topic", text)?;
-        Ok(Self(Text::Shared(Arc::from(text))))
+        Ok(Self(Text::Shared(Arc::new(text.into()))))
     }
 
     /// A topic that was checked at compile time; `#[event]` uses it.
     #[doc(hidden)]
     pub const fn from_static(text: &'static str) -> Self {
         Self(Text::Static(text))
+    }
+
+    /// The text of a topic that was declared, at its fixed address.
+    pub(crate) fn as_static(&self) -> Option<&'static str> {
+        match self.0 {
+            Text::Static(text) => Some(text),
+            Text::Shared(_) => None,
+        }
     }
 
     /// The name itself.
@@ -57,11 +68,17 @@ impl Topic {
             Text::Shared(text) => text,
         }
     }
+
+    /// Whether it is this text. A declared topic mostly meets its own text, and an address is compared faster than its bytes.
+    #[inline]
+    pub(crate) fn is(&self, text: &str) -> bool {
+        std::ptr::eq(self.as_str(), text) || self.as_str() == text
+    }
 }
 
 impl PartialEq for Topic {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.is(other.as_str())
     }
 }
 impl Eq for Topic {}

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::bind::Calls;
 use super::feed::{Ended, Feed, InboxKey, Interrupt, Reservation};
@@ -47,26 +47,14 @@ async fn reserve(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery
 
 /// Calls the handler with what was opened, and publishes what it returned. What became of it stands in `reply`.
 pub(super) async fn attempt(calls: &mut dyn Calls, feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
-    feed.attempt_starts(deliveries.len());
     let mut started = false;
-    let ended = poll_fn(|cx| step(calls, feed, deliveries, reply, &mut started, cx)).await;
-    if let Some(ended) = ended {
-        reply.fail(ended);
-    }
-    feed.in_user_code(true);
-    let dropped = guarded("dropping the handler's future", || calls.clear());
-    feed.in_user_code(false);
-    if let Err(panicked) = dropped {
-        reply.fail_successes(&panicked);
-        reply.publish.clear();
-    }
-    feed.attempt_ends();
+    poll_fn(|cx| step(calls, feed, deliveries, reply, &mut started, cx)).await;
     if !reply.publish.is_empty() {
         publish(feed, deliveries, reply).await;
     }
 }
 
-/// One poll of the attempt; ready with how it ended, unless the handler said so itself.
+/// One poll of the attempt; with the last one, the call is dropped and what became of it is noted.
 fn step(
     calls: &mut dyn Calls,
     feed: &mut dyn Feed,
@@ -74,7 +62,10 @@ fn step(
     reply: &mut Reply,
     started: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Option<Ended>> {
+) -> Poll<()> {
+    if !*started {
+        feed.attempt_starts(deliveries.len());
+    }
     feed.in_user_code(true);
     let lane = feed.lane();
     let polled = guarded("the handler", || {
@@ -84,18 +75,30 @@ fn step(
         }
         Ok(calls.poll(cx, lane, reply))
     });
-    feed.in_user_code(false);
-    match polled {
-        Ok(Ok(Poll::Ready(()))) => Poll::Ready(None),
-        Ok(Ok(Poll::Pending)) => feed.poll_interrupt(cx).map(|interrupt| {
-            Some(match interrupt {
-                Interrupt::Timeout => Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"),
-                Interrupt::Cancelled => Ended::Cancelled,
-            })
-        }),
-        Ok(Err(error)) => Poll::Ready(Some(Outcome::of_error::<crate::Error>(&error))),
-        Err(panicked) => Poll::Ready(Some(panicked)),
+    let mut interrupt = None;
+    if matches!(polled, Ok(Ok(Poll::Pending))) {
+        feed.in_user_code(false);
+        interrupt = Some(ready!(feed.poll_interrupt(cx)));
+        feed.in_user_code(true);
     }
+    // A handler that is ready at once is polled and dropped within one stretch of user code: entering costs.
+    let dropped = guarded("dropping the handler's future", || calls.clear());
+    feed.in_user_code(false);
+    match (polled, interrupt) {
+        (Ok(Ok(_)), None) => {}
+        (Ok(Ok(_)), Some(Interrupt::Timeout)) => {
+            reply.fail(Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"));
+        }
+        (Ok(Ok(_)), Some(Interrupt::Cancelled)) => reply.fail(Ended::Cancelled),
+        (Ok(Err(error)), _) => reply.fail(Outcome::of_error::<crate::Error>(&error)),
+        (Err(panicked), _) => reply.fail(panicked),
+    }
+    if let Err(panicked) = dropped {
+        reply.fail_successes(&panicked);
+        reply.publish.clear();
+    }
+    feed.attempt_ends();
+    Poll::Ready(())
 }
 
 /// Publishes what the handler returned, as effects of the message, or of a batch's first message.

@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use compact_str::CompactString;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,27 +33,43 @@ pub struct Id(Repr);
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
-    /// The high and the low half of a UUID; two words, so that an id stays at 24 bytes.
-    Uuid(u64, u64),
-    Text(Arc<str>),
+    /// The high and the low half of a UUID. The low one begins with the variant, and zero is left to tell the two forms
+    /// apart: an id has 16 bytes, and every message is moved some ten times.
+    Uuid(u64, NonZeroU64),
+    /// Thin, so that it fits beside the above.
+    Text(Arc<CompactString>),
 }
+
+/// The variant of RFC 9562, with which the low half begins.
+const VARIANT: NonZeroU64 = match NonZeroU64::new(0x8000_0000_0000_0000) {
+    Some(variant) => variant,
+    None => NonZeroU64::MIN,
+};
 
 impl Id {
     /// A new id.
     #[expect(clippy::new_without_default, reason = "a default that differs at every call would surprise")]
     pub fn new() -> Self {
-        let (ms, count) = next_tick();
+        Self::at(now_ms())
+    }
+
+    /// A new id of a time that was read before: for many at once.
+    pub(crate) fn at(now_ms: u64) -> Self {
+        let (ms, count) = next_tick(now_ms);
         // Layout of RFC 9562 §5.7: 48 bits of time, version, 12 bits and 62 bits. The counter (method 1 of §6.2) fills
         // the 12 bits and the top of the 62, the thread's random part the rest.
         let high = (ms << 16) | 0x7000 | (count >> 20 & 0xfff);
-        let low = 0x8000_0000_0000_0000 | ((count & 0xf_ffff) << 42) | (thread_bits() & 0x3ff_ffff_ffff);
+        let low = VARIANT | ((count & 0xf_ffff) << 42) | (thread_bits() & 0x3ff_ffff_ffff);
         Self(Repr::Uuid(high, low))
     }
 
     /// An id made of a UUID of any version.
     pub fn from_uuid(uuid: uuid::Uuid) -> Self {
         let (high, low) = uuid.as_u64_pair();
-        Self(Repr::Uuid(high, low))
+        Self(match NonZeroU64::new(low) {
+            Some(low) => Repr::Uuid(high, low),
+            None => Repr::Text(Arc::new(uuid.hyphenated().to_string().into())),
+        })
     }
 
     /// When an id of version 7 was made, in milliseconds since the Unix epoch.
@@ -77,14 +96,14 @@ impl std::str::FromStr for Id {
         if text.is_empty() || text.len() > ID_BYTES_MAX || text.chars().any(char::is_control) {
             return Err(Error::new(ErrorKind::InvalidName, format!("an id has 1 to {ID_BYTES_MAX} bytes and no control characters")));
         }
-        Ok(Self(Repr::Text(Arc::from(text))))
+        Ok(Self(Repr::Text(Arc::new(text.into()))))
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Repr::Uuid(high, low) => fmt::Display::fmt(&uuid::Uuid::from_u64_pair(*high, *low).hyphenated(), f),
+            Repr::Uuid(high, low) => fmt::Display::fmt(&uuid::Uuid::from_u64_pair(*high, low.get()).hyphenated(), f),
             Repr::Text(text) => f.write_str(text),
         }
     }
@@ -96,11 +115,18 @@ impl fmt::Debug for Id {
     }
 }
 
+/// The time in milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    // Not `as_millis`, which divides 128 bits.
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().saturating_mul(1000).saturating_add(u64::from(since.subsec_millis())))
+}
+
 /// The time in milliseconds and a counter within it, never going back in this thread.
-fn next_tick() -> (u64, u64) {
+fn next_tick(now_ms: u64) -> (u64, u64) {
     thread_local! { static LAST: Cell<(u64, u64)> = const { Cell::new((0, 0)) }; }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-        & 0xffff_ffff_ffff;
+    let now = now_ms & 0xffff_ffff_ffff;
     LAST.with(|last| {
         let (ms, count) = last.get();
         // A clock that went back, or 4 G ids in one millisecond, keep counting on the last time.
@@ -135,6 +161,16 @@ mod tests {
         assert!(ids.is_sorted_by(|a, b| a < b));
         let uuid = uuid::Uuid::try_parse(&ids[0].to_string()).unwrap();
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+    }
+
+    #[test]
+    fn an_id_has_two_words_and_any_uuid_comes_back() {
+        assert_eq!(size_of::<Id>(), 16);
+        for text in ["00000000-0000-0000-0000-000000000000", "0190163d-8694-739b-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
+        {
+            let uuid = uuid::Uuid::try_parse(text).unwrap();
+            assert_eq!((Id::from_uuid(uuid).to_string().as_str(), text.parse::<Id>().unwrap()), (text, Id::from_uuid(uuid)));
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Runtime {
         publisher.send(publisher.message(event)?).await
     }
 
-    /// Publishes events in order, as one batch: cheaper than one by one.
+    /// Publishes events in order, as one batch: cheaper than one by one. They bear the time at which the batch was begun.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Runtime {
     /// Dropped while waiting, a first part of the events is published.
     pub async fn publish_all<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<()> {
         let publisher = self.publisher()?;
-        let messages = events.into_iter().map(|event| publisher.message(event)).collect::<Result<Vec<_>>>()?;
+        let messages = publisher.messages(events)?;
         if messages.is_empty() {
             return Ok(());
         }

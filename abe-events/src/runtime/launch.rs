@@ -205,7 +205,7 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         if inner.ends_with_process() {
             handle_backlog(inner).await;
         }
-        inner.shutdown.last_start.cancel();
+        inner.shutdown.end_starts();
         all(&mut lanes).await;
     };
     let cut = tokio::select! {
@@ -214,7 +214,7 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
     };
     if cut.is_some() {
-        inner.shutdown.last_start.cancel();
+        inner.shutdown.end_starts();
         inner.shutdown.cancel.cancel();
         // A handler that awaits is dropped at once. One that keeps its thread cannot be: its lane is let go, and settles
         // when it gets that far.

@@ -6,9 +6,9 @@
 //! it is never dead-lettered for our own shutdown.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::sync::AtomicUsize;
 
@@ -53,8 +53,11 @@ pub(crate) struct Shutdown {
     latch: Latch,
     /// Cancelled when draining begins.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when nothing new is to be started.
-    pub(crate) last_start: CancellationToken,
+    /// Cancelled when nothing new is to be started: to wait for. Lanes ask for every message, and a token takes a lock to
+    /// answer: they ask [`Shutdown::is_last_start`].
+    last_start: CancellationToken,
+    /// Set before `last_start` is cancelled, so that whoever it wakes sees it.
+    starts_ended: AtomicBool,
     /// Cancelled at the end of the grace time, or on a second signal.
     pub(crate) cancel: CancellationToken,
     /// Cancelled when the last lane has ended.
@@ -67,6 +70,7 @@ impl Shutdown {
             latch: Latch(AtomicUsize::new(0)),
             draining: CancellationToken::new(),
             last_start: CancellationToken::new(),
+            starts_ended: AtomicBool::new(false),
             cancel: CancellationToken::new(),
             stopped: CancellationToken::new(),
         }
@@ -74,6 +78,22 @@ impl Shutdown {
 
     pub(crate) fn state(&self) -> RuntimeState {
         self.latch.state()
+    }
+
+    /// Nothing new is to be started from now on.
+    pub(crate) fn end_starts(&self) {
+        self.starts_ended.store(true, Ordering::Release);
+        self.last_start.cancel();
+    }
+
+    /// Whether nothing new is to be started.
+    pub(crate) fn is_last_start(&self) -> bool {
+        self.starts_ended.load(Ordering::Acquire)
+    }
+
+    /// Ready when nothing new is to be started.
+    pub(crate) fn last_start(&self) -> WaitForCancellationFutureOwned {
+        self.last_start.clone().cancelled_owned()
     }
 
     /// Goes on to a state; never back. `true` for the one caller that made the step.
@@ -85,7 +105,7 @@ impl Shutdown {
                 RuntimeState::Draining => self.draining.cancel(),
                 RuntimeState::Stopped => {
                     self.draining.cancel();
-                    self.last_start.cancel();
+                    self.end_starts();
                     self.cancel.cancel();
                     self.stopped.cancel();
                 }
@@ -148,11 +168,11 @@ mod tests {
         let shutdown = Shutdown::new();
         assert!(shutdown.advance(RuntimeState::Running));
         assert!(shutdown.advance(RuntimeState::Draining) && !shutdown.advance(RuntimeState::Draining));
-        assert!(shutdown.draining.is_cancelled() && !shutdown.last_start.is_cancelled() && !shutdown.cancel.is_cancelled());
+        assert!(shutdown.draining.is_cancelled() && !shutdown.is_last_start() && !shutdown.cancel.is_cancelled());
         assert!(!shutdown.advance(RuntimeState::Running));
         assert!(shutdown.advance(RuntimeState::Stopped));
         assert_eq!(shutdown.state(), RuntimeState::Stopped);
-        assert!(shutdown.stopped.is_cancelled());
+        assert!(shutdown.stopped.is_cancelled() && shutdown.is_last_start() && shutdown.last_start.is_cancelled());
     }
 }
 

@@ -1,7 +1,7 @@
 //! One subscription of a running runtime: what all its lanes share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use std::time::Duration;
 
@@ -60,11 +60,5 @@ impl Subscription {
             HeaderRule::Present(name) => message.headers().get(name).is_some(),
             HeaderRule::Absent(name) => message.headers().get(name).is_none(),
         })
-    }
-
-    /// Tells the watchdog that user code begins or ends on this thread.
-    pub(crate) fn pulse(&self, lane: usize) {
-        let pulse = &self.pulses[lane];
-        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }

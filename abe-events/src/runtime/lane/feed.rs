@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ pub(super) struct LaneFeed<'a> {
     subscription: &'a Subscription,
     stats: &'a LaneStats,
     context: LaneContext,
-    lane: usize,
+    pulse: &'a AtomicU32,
     /// Received and not yet started, oldest first.
     waiting: VecDeque<Delivery>,
     fetch: Fetch<'a>,
@@ -64,14 +65,14 @@ impl<'a> LaneFeed<'a> {
             subscription,
             stats,
             context: LaneContext { subscription: subscription.name.clone(), publisher: subscription.publisher.from_lane(origin), origin },
-            lane: index,
+            pulse: &subscription.pulses[index],
             waiting: VecDeque::new(),
             fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
             draining: Box::pin(subscription.shutdown.draining.clone().cancelled_owned()),
-            last_start: Box::pin(subscription.shutdown.last_start.clone().cancelled_owned()),
+            last_start: Box::pin(subscription.shutdown.last_start()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
             timer: timer(),
             armed: false,
@@ -102,7 +103,7 @@ impl<'a> LaneFeed<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.subscription.shutdown.last_start.is_cancelled()
+        self.subscription.shutdown.is_last_start()
     }
 
     /// Takes from what is waiting; what must not reach the handler ends here.
@@ -272,7 +273,8 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn in_user_code(&mut self, inside: bool) {
-        self.subscription.pulse(self.lane);
+        // Odd while user code runs; written here alone, so that a plain store will do.
+        self.pulse.store(self.pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if inside {
             self.outer_scope = lane_scope::replace(Some(self.context.origin));
         } else {

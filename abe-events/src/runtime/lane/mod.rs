@@ -29,7 +29,7 @@ pub(crate) async fn run(subscription: Arc<Subscription>, lane: u32) {
             Err(panic) => {
                 tracing::error!(handler = subscription.name(), lane, panic = crate::panics::text_of(&*panic), "lane failed, and goes on");
                 feed.reset();
-                if subscription.shutdown.last_start.is_cancelled() {
+                if subscription.shutdown.is_last_start() {
                     break;
                 }
             }
