@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::tally::{Kind, Tally};
+use super::tally::{Kind, Tally, take_back};
 use crate::broker::{Answer, Delivery, Settled, Settlement, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::InboxKey;
@@ -76,6 +76,7 @@ impl<'a> Settling<'a> {
                 return Poll::Ready(());
             }
             self.underway = std::mem::take(&mut self.tally);
+            self.underway.hand_over(self.stats);
             match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)).at_hand() {
                 Ok(settled) => self.settled(settled),
                 Err(settling) => self.settling = Some(settling),
@@ -113,7 +114,7 @@ impl<'a> Settling<'a> {
             self.settlements = settled.emptied;
         }
         if !settled.lost.is_empty() {
-            settled.lost.iter().for_each(|id| self.underway.lost(id));
+            settled.lost.iter().for_each(|id| self.underway.lost(id, self.stats));
             self.stats.leases_lost.add(settled.lost.len() as u64);
             tracing::warn!(handler = self.subscription.name(), ids = ?settled.lost, "leases were lost before the messages were settled; they run again");
         }
@@ -121,7 +122,6 @@ impl<'a> Settling<'a> {
         for (settlement, error) in settled.failed {
             again.extend(self.failed(settlement, &error));
         }
-        self.underway.settle(self.stats);
         for settlement in again {
             self.push(settlement.delivery, settlement.verdict, Kind::Again);
         }
@@ -136,13 +136,13 @@ impl<'a> Settling<'a> {
             Verdict::DeadLetter { .. } if error.kind() != ErrorKind::Closed => {
                 let after = self.subscription.policy.retry.max;
                 tracing::error!(handler = self.subscription.name(), %id, %error, ?after, "dead letter not stored; the message is kept and tried again");
-                self.underway.leave_out(Kind::Dead);
+                take_back(Kind::Dead, self.stats);
                 Some(Settlement { delivery, verdict: Verdict::Release { after } })
             }
             verdict => {
                 // Which of the acks it was is not told; a success is by far the most likely.
                 if matches!(verdict, Verdict::Ack) {
-                    self.underway.leave_out(Kind::Succeeded);
+                    take_back(Kind::Succeeded, self.stats);
                 }
                 tracing::error!(handler = self.subscription.name(), %id, %error, "verdict not carried out; the message comes again when its lease ends");
                 None

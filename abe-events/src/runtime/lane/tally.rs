@@ -1,4 +1,4 @@
-//! Counting what was settled, when it was settled: a number moves with the broker's step, not with the attempt.
+//! Counting what is settled: a number moves with the broker's step, not with the attempt, and back if the step failed.
 
 use crate::message::Id;
 use crate::runtime::monitor::LaneStats;
@@ -34,29 +34,36 @@ impl Tally {
         }
     }
 
-    /// Leaves out a settlement that was not carried out.
-    pub(super) fn leave_out(&mut self, kind: Kind) {
-        if kind != Kind::Again {
-            self.counts[kind as usize] = self.counts[kind as usize].saturating_sub(1);
-        }
-    }
-
-    /// Leaves out a settlement whose lease was lost.
-    pub(super) fn lost(&mut self, id: &Id) {
-        if let Some(at) = self.by_id.iter().position(|(known, _)| known == id) {
-            let (_, kind) = self.by_id.swap_remove(at);
-            self.leave_out(kind);
-        }
-    }
-
-    /// Counts what was carried out.
-    pub(super) fn settle(&mut self, stats: &LaneStats) {
+    /// Counts what is handed to the broker: before it is, so that whoever sees nothing pending sees it counted.
+    pub(super) fn hand_over(&mut self, stats: &LaneStats) {
         let [succeeded, filtered, duplicates, dead, discarded] = std::mem::take(&mut self.counts);
-        self.by_id.clear();
         stats.succeeded.add(succeeded);
         stats.filtered.add(filtered);
         stats.duplicates.add(duplicates);
         stats.dead.add(dead + discarded);
         stats.discarded.add(discarded);
+    }
+
+    /// Takes back a settlement whose lease was lost.
+    pub(super) fn lost(&mut self, id: &Id, stats: &LaneStats) {
+        if let Some(at) = self.by_id.iter().position(|(known, _)| known == id) {
+            let (_, kind) = self.by_id.swap_remove(at);
+            take_back(kind, stats);
+        }
+    }
+}
+
+/// Takes back a settlement that was handed over and not carried out.
+pub(super) fn take_back(kind: Kind, stats: &LaneStats) {
+    match kind {
+        Kind::Succeeded => stats.succeeded.take_back(),
+        Kind::Filtered => stats.filtered.take_back(),
+        Kind::Duplicate => stats.duplicates.take_back(),
+        Kind::Dead => stats.dead.take_back(),
+        Kind::Discarded => {
+            stats.dead.take_back();
+            stats.discarded.take_back();
+        }
+        Kind::Again => {}
     }
 }
