@@ -131,3 +131,31 @@ async fn a_cycle_of_two_handlers_over_full_queues_does_not_hang() {
 async fn a_cycle_of_three_handlers_over_full_queues_does_not_hang() {
     cycle(handlers![a_to_b, b_to_c, c_to_a]).await;
 }
+
+#[subscribe]
+async fn ready_at_once(_: &Ordered) {}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_lane_that_always_finds_something_leaves_its_thread_to_others_now_and_then() {
+    let runtime = builder().output_buffer(4096).handlers(handlers![ready_at_once]).start().await.unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let feeders: Vec<_> = (0..2)
+        .map(|_| {
+            let (runtime, stop) = (runtime.clone(), stop.clone());
+            let feed = async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    runtime.publish_all((0..512).map(Ordered::new)).await.unwrap();
+                }
+            };
+            std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(feed))
+        })
+        .collect();
+    // Other tasks of this thread, timers among them, get their turn while two threads feed the lane without end.
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    until("the feeders have ended", || feeders.iter().all(|feeder| feeder.is_finished())).await;
+    runtime.stop().await;
+    assert!(runtime.monitor().balances());
+}

@@ -166,7 +166,10 @@ impl<'a> LaneFeed<'a> {
         if self.is_over() {
             return Poll::Ready(false);
         }
+        // A lane that always finds something gives way now and then, or it would keep its thread from timers and signals.
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
         if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
+            turn.made_progress();
             return Poll::Ready(received);
         }
         self.last_start.as_mut().poll(cx).map(|()| false)
