@@ -133,27 +133,35 @@ async fn a_cycle_of_three_handlers_over_full_queues_does_not_hang() {
 }
 
 #[subscribe]
-async fn ready_at_once(_: &Ordered) {}
+async fn never_waits(_: &Ordered) {
+    // Slower than two threads publish, so that the lane always finds something, and never at an await.
+    let until = std::time::Instant::now() + Duration::from_micros(5);
+    while std::time::Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_lane_that_always_finds_something_leaves_its_thread_to_others_now_and_then() {
-    let runtime = builder().output_buffer(4096).handlers(handlers![ready_at_once]).start().await.unwrap();
+    let runtime = builder().output_buffer(4096).handlers(handlers![never_waits]).start().await.unwrap();
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Without a turn for others nobody could stop the feeders: they give up by themselves, and that is the failure.
+    let give_up = std::time::Instant::now() + Duration::from_secs(8);
     let feeders: Vec<_> = (0..2)
         .map(|_| {
             let (runtime, stop) = (runtime.clone(), stop.clone());
             let feed = async move {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) && std::time::Instant::now() < give_up {
                     runtime.publish_all((0..512).map(Ordered::new)).await.unwrap();
                 }
             };
             std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(feed))
         })
         .collect();
-    // Other tasks of this thread, timers among them, get their turn while two threads feed the lane without end.
-    for _ in 0..50 {
+    for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    assert!(feeders.iter().all(|feeder| !feeder.is_finished()), "no timer of this thread had its turn while the lane was fed");
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     until("the feeders have ended", || feeders.iter().all(|feeder| feeder.is_finished())).await;
     runtime.stop().await;
