@@ -96,6 +96,8 @@ mod publisher;
 mod register;
 mod registry;
 pub mod runtime;
+#[cfg(feature = "postgres")]
+mod sql;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
