@@ -167,7 +167,7 @@ impl RuntimeBuilder {
         let (declared, config) = self.into_parts()?;
         let broker = match broker {
             Some(broker) => Connected { broker, owned: false },
-            None => Connected { broker: crate::connect::connect(&config.url)?, owned: true },
+            None => Connected { broker: crate::connect::connect(&config.url).await?, owned: true },
         };
         launch::launch(&declared, config, &states, broker, extras).await
     }
