@@ -96,6 +96,8 @@ mod publisher;
 mod register;
 mod registry;
 pub mod runtime;
+#[cfg(feature = "postgres")]
+mod sql;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod store;
 mod sync;
