@@ -25,10 +25,7 @@ pub(crate) async fn open_store(url: &str) -> Result<std::sync::Arc<dyn Database>
             Ok(std::sync::Arc::new(SqliteStore::open(&settings).await?))
         }
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => {
-            let settings = crate::store::postgres::Settings::parse(url)?;
-            Ok(std::sync::Arc::new(crate::store::postgres::PostgresStore::open(&settings).await?))
-        }
+        "postgres" | "postgresql" => Ok(std::sync::Arc::new(crate::store::postgres::PostgresStore::open(url).await?)),
         _ => Err(Error::new(
             ErrorKind::Config,
             format!("no store has the scheme {:?}; this build has {HERE}", scheme.chars().take(20).collect::<String>()),

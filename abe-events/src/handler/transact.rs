@@ -180,9 +180,7 @@ async fn begin(feed: &mut dyn Feed, keys: &[InboxKey]) -> Vec<Reservation> {
     }
     let unique: Vec<InboxKey> = (0..keys.len()).filter(|index| first_of(*index)).map(|index| keys[index].clone()).collect();
     let mut answers = poll_fn(|cx| poll_begin(feed, &unique, cx)).await.into_iter();
-    (0..keys.len())
-        .map(|index| if first_of(index) { answers.next().unwrap_or(Reservation::Busy) } else { Reservation::Busy })
-        .collect()
+    (0..keys.len()).map(|index| if first_of(index) { answers.next().unwrap_or(Reservation::Busy) } else { Reservation::Busy }).collect()
 }
 
 fn poll_begin(feed: &mut dyn Feed, keys: &[InboxKey], cx: &mut Context<'_>) -> Poll<Vec<Reservation>> {

@@ -152,12 +152,7 @@ pub(crate) trait Database: fmt::Debug + Send + Sync + 'static {
     fn waiting(&self, max: u32) -> BoxFuture<'_, Result<Vec<Waiting>>>;
 
     /// Removes what was published and notes what was refused, if the lane's token still holds, which prolongs its lease.
-    fn settle(
-        &self,
-        lane: (i64, i64, Duration),
-        sent: Vec<i64>,
-        refused: Vec<Refused>,
-    ) -> BoxFuture<'_, Result<bool>>;
+    fn settle(&self, lane: (i64, i64, Duration), sent: Vec<i64>, refused: Vec<Refused>) -> BoxFuture<'_, Result<bool>>;
 
     /// How much waits.
     fn backlog(&self) -> BoxFuture<'_, Result<Backlog>>;

@@ -219,7 +219,8 @@ async fn write(
     };
     let earlier = slot.map(|(slot, number)| slot.published(number)).unwrap_or_default();
     let mut rows = Vec::with_capacity(earlier.len() + messages.len());
-    for (message, delay) in earlier.iter().map(|(message, delay)| (message, *delay)).chain(messages.iter().map(|message| (message, delay))) {
+    for (message, delay) in earlier.iter().map(|(message, delay)| (message, *delay)).chain(messages.iter().map(|message| (message, delay)))
+    {
         publisher.check_size(message)?;
         let row = Row::of(message, delay)?;
         publisher.check_bytes(message, row.payload.len())?;

@@ -202,9 +202,7 @@ impl Turn<'_> {
     }
 
     async fn wait(&self, time: Duration, wakes: bool) {
-        let woken = async {
-            if wakes { self.relay.woken.notified().await } else { std::future::pending().await }
-        };
+        let woken = async { if wakes { self.relay.woken.notified().await } else { std::future::pending().await } };
         tokio::select! {
             () = self.relay.stop.cancelled() => {}
             () = woken => {}
@@ -284,7 +282,9 @@ impl Turn<'_> {
                 Err(error) => sorted.refuse(&next, &error),
             }
             // One publish has one delay.
-            if waiting.peek().is_none_or(|after| after.row.delay() != delay) && !self.publish_run(&mut sorted, &mut run, &mut of_run, delay).await {
+            if waiting.peek().is_none_or(|after| after.row.delay() != delay)
+                && !self.publish_run(&mut sorted, &mut run, &mut of_run, delay).await
+            {
                 break;
             }
         }

@@ -171,7 +171,8 @@ impl<Db: TxDatabase> Extractor for Tx<Db> {
     type Prepared = TxSource;
 
     fn prepare(resolver: &mut Resolver<'_>) -> Option<TxSource> {
-        let (name, wanted, scheme) = if Db::NAME == "SQLite" { ("SQLite", "Sqlite", "sqlite") } else { ("PostgreSQL", "Postgres", "postgres") };
+        let (name, wanted, scheme) =
+            if Db::NAME == "SQLite" { ("SQLite", "Sqlite", "sqlite") } else { ("PostgreSQL", "Postgres", "postgres") };
         match resolver.optional_state::<Store>() {
             Some(store) if store.kind().name() == name => {
                 resolver.need_transaction();

@@ -9,9 +9,6 @@ use abe_events::sqlx::{self, Sqlite, SqlitePool};
 /// The database of these cases.
 pub(crate) type Db = Sqlite;
 
-/// Brokers that are in the same database: a store needs not be named for them.
-pub(crate) const SCHEME: &str = "sqlite";
-
 /// A file, removed at the end, with the tables that handlers write to.
 pub(crate) struct Place {
     folder: PathBuf,
@@ -22,14 +19,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) async fn new() -> Self {
+    pub(crate) async fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("abe-events-store-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut place = Self::at(&folder.join("store.db").display().to_string()).await;
         place.folder = folder;
-        place
+        Some(place)
     }
 
     /// The same from another process.

@@ -18,9 +18,8 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> Result<()> {
     for rows in rows.chunks(ROWS_MAX) {
-        let mut insert = QueryBuilder::new(
-            "INSERT INTO abe_outbox (id, topic, version, time_ms, key, attributes, payload, delay_ms, stored_ms) ",
-        );
+        let mut insert =
+            QueryBuilder::new("INSERT INTO abe_outbox (id, topic, version, time_ms, key, attributes, payload, delay_ms, stored_ms) ");
         insert.push_values(rows, |mut values, row| {
             values.push_bind(row.id.as_str()).push_bind(row.topic.as_str()).push_bind(row.version).push_bind(row.time_ms);
             values.push_bind(row.key.as_deref()).push_bind(row.attributes.as_deref()).push_bind(&row.payload[..]);
@@ -35,8 +34,12 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> R
 pub(super) async fn waiting(store: &SqliteStore, max: u32) -> Result<Vec<Waiting>> {
     let select = concat!(
         "SELECT seq, attempts, id, topic, version, time_ms, key, attributes, payload, delay_ms FROM abe_outbox AS one ",
-        "WHERE retry_ms <= ", now!(), " AND (key IS NULL OR NOT EXISTS (SELECT 1 FROM abe_outbox AS earlier ",
-        "WHERE earlier.attempts > 0 AND earlier.key = one.key AND earlier.seq < one.seq AND earlier.retry_ms > ", now!(), ")) ",
+        "WHERE retry_ms <= ",
+        now!(),
+        " AND (key IS NULL OR NOT EXISTS (SELECT 1 FROM abe_outbox AS earlier ",
+        "WHERE earlier.attempts > 0 AND earlier.key = one.key AND earlier.seq < one.seq AND earlier.retry_ms > ",
+        now!(),
+        ")) ",
         "ORDER BY seq LIMIT ?1"
     );
     let mut found = sqlx::query(select).bind(max).fetch(&store.pool);
@@ -67,7 +70,9 @@ pub(super) async fn waiting(store: &SqliteStore, max: u32) -> Result<Vec<Waiting
 
 pub(super) async fn backlog(store: &SqliteStore) -> Result<Backlog> {
     let count = concat!(
-        "SELECT count(*), count(*) FILTER (WHERE attempts > 0), coalesce(", now!(), " - min(stored_ms), 0) ",
+        "SELECT count(*), count(*) FILTER (WHERE attempts > 0), coalesce(",
+        now!(),
+        " - min(stored_ms), 0) ",
         "FROM (SELECT attempts, stored_ms FROM abe_outbox ORDER BY seq LIMIT ?1)"
     );
     let (pending, refused, oldest): (i64, i64, i64) =
