@@ -12,7 +12,7 @@ use super::observer::Observer;
 use super::shutdown::Shutdown;
 use crate::broker::Consumer;
 use crate::handler::{BoxWorker, HandlerDescriptor, HeaderRule};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Transactions};
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::publisher::Publisher;
@@ -28,6 +28,8 @@ pub(crate) struct Subscription {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) worker: BoxWorker,
     pub(crate) inbox: Option<Box<dyn Inbox>>,
+    /// Where the handler works in transactions; then there is no `inbox`.
+    pub(crate) transactions: Option<Box<dyn Transactions>>,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Arc<Shutdown>,
     /// The test kit, if it looks in.

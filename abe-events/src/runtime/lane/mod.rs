@@ -8,6 +8,7 @@ mod fetch;
 mod renewal;
 mod settle;
 mod tally;
+mod transaction;
 mod verdict;
 
 use std::panic::AssertUnwindSafe;
