@@ -1,0 +1,68 @@
+//! The kill campaign: real runtimes in child processes that are killed, stopped and starved, and a checker of what they did.
+//!
+//! This binary is supervisor, worker, publisher and checker in one. `tests/campaign` runs it at length; without a command
+//! it is the short form. Everything random comes from one seed, which is printed.
+
+mod args;
+mod checker;
+mod handlers;
+mod herd;
+mod history;
+mod kills;
+mod report;
+mod story;
+mod support;
+mod target;
+mod worker;
+
+use std::process::ExitCode;
+
+use crate::args::Args;
+use crate::support::{Result, say};
+use crate::worker::Orders;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(format!("the campaign itself failed: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let args = Args::read(std::env::args().skip(1))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(role) = &args.role {
+        let orders = orders(&args)?;
+        return match role.as_str() {
+            "worker" => runtime.block_on(worker::worker(orders)).map(|()| true),
+            "publisher" => runtime.block_on(worker::publisher(orders)).map(|()| true),
+            _ => Err(format!("no role is called {role}").into()),
+        };
+    }
+    say(format!("seed {}", args.seed));
+    let rows = runtime.block_on(scenes(&args))?;
+    report::tell(&rows, args.table.as_deref())
+}
+
+async fn scenes(args: &Args) -> Result<Vec<report::Row>> {
+    match args.command.as_str() {
+        "kills" => Ok(vec![kills::run(args).await?]),
+        "short" => Ok(vec![kills::run(args).await?]),
+        command => Err(format!("there is no command {command}: kills, short").into()),
+    }
+}
+
+fn orders(args: &Args) -> Result<Orders> {
+    Ok(Orders {
+        folder: args.folder.clone().ok_or("a child needs --folder")?,
+        url: args.url.clone().ok_or("a child needs --url")?,
+        process: args.process,
+        lease: args.lease.ok_or("a child needs --lease-ms")?,
+        count: u32::try_from(args.events)?,
+        seed: args.seed,
+    })
+}
