@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Whether lines of handlers that run side by side may change places.
 #[derive(Clone, Copy, PartialEq)]
@@ -17,6 +18,27 @@ enum Order {
 #[test]
 fn orders() {
     check("orders", "orders/main.rs", Order::Any);
+}
+
+#[test]
+fn orders_in_memory() {
+    check_with("orders", "orders/main.rs", Order::Any, |program| program.env("ABE_EVENT_URL", "memory://"));
+}
+
+#[test]
+fn orders_of_a_run_that_died_are_handled_by_the_next() {
+    let place = Place::new("crash");
+    let (died, first) = run(place.program("orders").arg("crash"));
+    assert!(!died && first.iter().any(|line| line.starts_with("crash ")), "it ended well: {first:#?}");
+    let (well, second) = run(&mut place.program("orders"));
+    assert!(well && second.iter().any(|line| line.starts_with("left ")), "nothing was left: {second:#?}");
+    let all: Vec<&String> = first.iter().chain(&second).collect();
+    for (order, sku) in [(1, "teapot"), (2, "kettle"), (3, "samovar"), (4, "cups")] {
+        let packed = format!("pack      order {order}: 2 x {sku}");
+        let times = all.iter().filter(|line| ***line == packed).count();
+        // Packed and not yet acked when the program died: then once more, and never less.
+        assert!(times >= 2, "order {order} was packed {times} times in two runs: {all:#?}");
+    }
 }
 
 #[test]
@@ -95,15 +117,52 @@ fn promised(source: &str) -> Vec<String> {
     docs.skip_while(|line| *line != "```text").skip(1).take_while(|line| *line != "```").map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// A folder of its own: whatever an example keeps goes with it, and no `config.yaml` of whoever runs this is read.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("abe-events-example-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut program = Command::new(program(name));
+        program.current_dir(&self.0).env_remove("RUST_LOG").env_remove("ABE_EVENT_URL");
+        program
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether a program ended well, and the lines it printed.
+fn run(program: &mut Command) -> (bool, Vec<String>) {
+    let output = program.output().expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim_end().to_owned()).collect();
+    if !output.status.success() {
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    (output.status.success(), printed)
+}
+
 fn check(name: &str, path: &str, order: Order) {
+    check_with(name, path, order, |program| program);
+}
+
+fn check_with(name: &str, path: &str, order: Order, set: impl FnOnce(&mut Command) -> &mut Command) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(path);
     let promised = promised(&std::fs::read_to_string(source).expect("the example's source"));
     assert!(!promised.is_empty(), "{path} does not say what it prints");
-    // Not in a folder with a `config.yaml` of whoever runs this.
-    let output = Command::new(program(name)).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG").output().expect("it runs");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{name} fails:\n{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    let mut printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let place = Place::new(&format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let (well, printed) = run(set(&mut place.program(name)));
+    assert!(well, "{name} fails: {printed:#?}");
+    let mut printed: Vec<&str> = printed.iter().map(String::as_str).collect();
     let mut missing = Vec::new();
     for line in &promised {
         let at = match order {

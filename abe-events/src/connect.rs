@@ -62,12 +62,4 @@ mod tests {
         }
         assert!(connect("memory://").is_ok());
     }
-
-    #[cfg(not(feature = "sqlite"))]
-    #[test]
-    fn a_broker_that_was_left_out_names_its_feature() {
-        let error = connect("sqlite://orders.db").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("feature `sqlite`"), "{error}");
-    }
 }

@@ -2,8 +2,10 @@
 //!
 //! ```sh
 //! cargo run --example orders
+//! cargo run --example orders -- crash     # publishes, and dies at once; start it again, and nothing is lost
 //! ```
 //!
+//! The events are kept in `orders.db`, in the folder where it is started; `ABE_EVENT_URL=memory://` keeps them in memory.
 //! `events.rs` has the contracts, `handlers.rs` the handlers, `services.rs` what they work with; here is what happens.
 //! It prints the following, the upper part in any order:
 //!
@@ -48,6 +50,7 @@ mod services;
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use abe_events::broker::DeadLetterFilter;
 use abe_events::{Error, Message, Payload, Result, Runtime, Topic};
@@ -58,13 +61,24 @@ use self::support::settled;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // `runtime::start()` is enough for a program without state. The handlers were found when the program was linked; what
-    // carries the events is chosen by a URL in `config.yaml` or `ABE_EVENT_URL`, without one it is the memory broker.
+    // `runtime::start()` is enough for a program without state, configured by `config.yaml` or the environment. The
+    // handlers were found when the program was linked.
+    let url = std::env::var("ABE_EVENT_URL").unwrap_or_else(|_| "sqlite://orders.db".into());
     let (bank, history) = (Arc::new(Bank::default()), Arc::new(History::default()));
-    let runtime = Runtime::builder().group("shop").shared_state(bank.clone()).shared_state(history.clone()).start().await?;
+    let builder = Runtime::builder().url(url).group("shop").shared_state(bank.clone()).shared_state(history.clone());
+    // What a dead process had in hand is handed out again when its lease ends: sooner than the usual 30 s, to be watched.
+    let runtime = builder.lease(Duration::from_secs(3)).start().await?;
+    let left = runtime.monitor().total().pending;
+    if left > 0 {
+        println!("left      {left} deliveries of an earlier run");
+    }
 
     sign_up(&runtime).await?;
     order(&runtime).await?;
+    if std::env::args().nth(1).as_deref() == Some("crash") {
+        println!("crash     6 events are published, and whatever was not handled by now is left");
+        std::process::abort();
+    }
     settled(&runtime).await;
 
     replay_what_failed(&runtime, &bank).await?;

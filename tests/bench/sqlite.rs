@@ -1,6 +1,6 @@
 //! The SQLite broker beside what it is made of: the disk's own syncs, and a lease cycle written by hand.
 //!
-//! `cargo bench -p abe-events --features sqlite --bench sqlite [folder]`. Rounds alternate; medians and ratios of one run
+//! `cargo bench -p abe-events --bench sqlite [folder]`. Rounds alternate; medians and ratios of one run
 //! are printed, since absolute figures are the machine's.
 
 use std::io::Write;

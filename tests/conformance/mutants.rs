@@ -34,6 +34,8 @@ enum Sin {
     AcksOnClose,
     LosesHeaders,
     CutsPayloads,
+    CutsKeysAtNul,
+    RewritesJson,
     IgnoresUnsettledMax,
     IgnoresBuffer,
     IgnoresBufferBytes,
@@ -144,6 +146,8 @@ impl Mutant {
             }),
             Sin::SwapsNeighboursOfAKey => swap_neighbours(&mut messages),
             Sin::CutsPayloads => messages = messages.into_iter().map(cut).collect(),
+            Sin::CutsKeysAtNul => messages = messages.into_iter().map(cut_key).collect(),
+            Sin::RewritesJson => messages = messages.into_iter().map(rewrite).collect(),
             Sin::PublishesWithoutDelay => delay = Duration::ZERO,
             Sin::AcceptsAfterClose if self.closed.load(Ordering::SeqCst) => return Ok(Published::default()),
             Sin::StoresPartsOfACall => {
@@ -176,8 +180,26 @@ fn swap_neighbours(messages: &mut [Message]) {
 /// The message with at most 64 KiB of payload.
 fn cut(message: Message) -> Message {
     let bytes = message.payload().to_bytes().unwrap_or_default();
-    let short = Payload::from_bytes(bytes.slice(..bytes.len().min(64 * 1024)));
-    Message::new(message.topic().clone(), message.version(), short)
+    with_payload(&message, Payload::from_bytes(bytes.slice(..bytes.len().min(64 * 1024))))
+}
+
+/// As text does that ends where a NUL stands.
+fn cut_key(message: Message) -> Message {
+    let key = message.key().and_then(|key| key.split('\0').next()).map(Into::into);
+    message.with_key(key)
+}
+
+/// As a column of JSON does: equal to those who read JSON, and not the same.
+fn rewrite(message: Message) -> Message {
+    let bytes = message.payload().to_bytes().unwrap_or_default();
+    match serde_json::from_slice::<serde_json::Value>(&bytes) {
+        Ok(value) => with_payload(&message, Payload::from_bytes(value.to_string())),
+        Err(_) => message,
+    }
+}
+
+fn with_payload(message: &Message, payload: Payload) -> Message {
+    Message::new(message.topic().clone(), message.version(), payload)
         .with_id(message.id().clone())
         .with_time(message.time())
         .with_key(message.key().map(Into::into))
@@ -407,6 +429,8 @@ noticed! {
     acking_on_close_is_noticed: AcksOnClose by ack_part_then_close delivery_ends_with_its_consumer;
     losing_headers_is_noticed: LosesHeaders by publish_subscribe fidelity;
     cutting_payloads_is_noticed: CutsPayloads by fidelity;
+    cutting_keys_at_nul_is_noticed: CutsKeysAtNul by hostile_inputs;
+    rewriting_json_is_noticed: RewritesJson by hostile_inputs;
     ignoring_unsettled_max_is_noticed: IgnoresUnsettledMax by unsettled_bound;
     ignoring_the_buffer_is_noticed: IgnoresBuffer by backpressure full_fails full_sheds publish_many;
     ignoring_buffer_bytes_is_noticed: IgnoresBufferBytes by full_by_bytes;

@@ -121,6 +121,7 @@ macro_rules! for_each_case {
             "S10" depth_adds_up in bounds, always;
             "S11" wildcards_match in groups, wildcards;
             "S12" order_waits_for_retry in order, ordered;
+            "S13" hostile_inputs in hostile, always;
         }
     };
 }

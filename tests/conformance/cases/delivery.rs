@@ -159,7 +159,7 @@ fn whole(sent: &[abe_events::Message], held: &[Delivery], attempt: u32) -> Check
     Ok(())
 }
 
-fn unchanged(sent: &[abe_events::Message], got: &Got) -> Check {
+pub(crate) fn unchanged(sent: &[abe_events::Message], got: &Got) -> Check {
     let sent = sent.iter().find(|sent| sent.id() == got.id()).ok_or_else(|| Fault::from("phantom"))?;
     let (is, was) = (got.message.payload().to_bytes()?, sent.payload().to_bytes()?);
     ensure!(is == was, "payload of {}: {} bytes became {} on attempt {}", got.id(), was.len(), is.len(), got.attempt);

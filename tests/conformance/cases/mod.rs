@@ -5,6 +5,7 @@ pub(crate) mod closing;
 pub(crate) mod dead_letter;
 pub(crate) mod delivery;
 pub(crate) mod groups;
+pub(crate) mod hostile;
 pub(crate) mod lease;
 pub(crate) mod order;
 pub(crate) mod retry;
