@@ -17,6 +17,8 @@ pub(crate) struct Args {
     pub(crate) workers: usize,
     /// Of how many points one is tried; the seed says which.
     pub(crate) every: usize,
+    /// The first of them, so that a long run can be done in pieces.
+    pub(crate) first: usize,
     /// When faults end, finished or not.
     pub(crate) limit: Duration,
     /// Where a Markdown row goes.
@@ -34,12 +36,13 @@ pub(crate) struct Args {
 impl Default for Args {
     fn default() -> Self {
         Self {
-            command: "short".into(),
+            command: "smoke".into(),
             events: 40_000,
             kills: 25,
             seed: fastrand::u64(..),
             workers: 4,
             every: 1,
+            first: 0,
             limit: Duration::from_secs(540),
             table: None,
             role: None,
@@ -71,6 +74,7 @@ impl Args {
                 "seed" => args.seed = value.parse()?,
                 "workers" => args.workers = value.parse()?,
                 "every" => args.every = value.parse::<usize>()?.max(1),
+                "first" => args.first = value.parse()?,
                 "limit" => args.limit = Duration::from_secs(value.parse()?),
                 "table" => args.table = Some(value.into()),
                 "role" => args.role = Some(value),

@@ -2,7 +2,7 @@
 //!
 //! Publishers' files say what was stored, workers' files what ran; what was done to whom, and the dead letters, are given.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use crate::herd::{Fate, Role};
@@ -18,6 +18,9 @@ const SAMPLES: usize = 5;
 
 /// A verdict written this long before its process was killed is taken to have been carried out.
 const SETTLED_NS: u64 = 1_000_000_000;
+
+/// A verdict written so shortly before its process was killed may have been cut off.
+const LATELY_NS: u64 = 100_000_000;
 
 /// A dead letter, as far as it matters here.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub(crate) struct Evidence {
     pub(crate) accepted: Option<[u64; 7]>,
     /// Verdicts that could not be carried out, as the workers' logs say.
     pub(crate) settle_failures: u64,
+    /// Dead letters that could not be stored: their last attempt is repeated, and bears the same number.
+    pub(crate) unburied: u64,
 }
 
 /// What came of the check.
@@ -74,6 +79,26 @@ impl Findings {
 
     pub(crate) fn is_clean(&self) -> bool {
         self.wrong.is_empty()
+    }
+
+    /// Takes those of another run in.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (rule, (count, samples)) in other.wrong {
+            let known = self.wrong.entry(rule).or_default();
+            known.0 += count;
+            known.1.extend(samples);
+            known.1.truncate(SAMPLES);
+        }
+        self.stored += other.stored;
+        self.unknown += other.unknown;
+        self.runs += other.runs;
+        self.letters += other.letters;
+        self.duplicates += other.duplicates;
+        self.duplicates_max += other.duplicates_max;
+        self.given_up += other.given_up;
+        self.delays += other.delays;
+        self.pairs += other.pairs;
+        self.recovery_ms = self.recovery_ms.max(other.recovery_ms);
     }
 
     /// What is wrong, a line each.
@@ -125,9 +150,11 @@ struct Check<'a> {
     began: Vec<u64>,
     ended: Vec<u64>,
     failed: HashMap<Failed, u64>,
-    /// What was running when its process was killed, and when that was.
+    /// What was running when its process was killed, or had just ended, and when that was.
     cut: HashMap<(usize, Mark), u64>,
     recovered: HashMap<(usize, Mark), u64>,
+    /// Attempts that were started twice.
+    repeated: Vec<(usize, Mark, u32)>,
 }
 
 /// Checks what a run left in its folder.
@@ -144,12 +171,13 @@ pub(crate) fn check(folder: &Path, evidence: &Evidence) -> Result<Findings> {
         failed: HashMap::new(),
         cut: HashMap::new(),
         recovered: HashMap::new(),
+        repeated: Vec::new(),
     };
     check.read_publishers()?;
     let events = check.stored.len();
     check.seen = vec![vec![Seen::default(); events]; SUBSCRIPTIONS.len()];
     (check.began, check.ended) = (vec![u64::MAX; events], vec![u64::MAX; events]);
-    let workers: Vec<Fate> = evidence.fates.iter().filter(|fate| fate.role == Role::Worker).cloned().collect();
+    let workers: Vec<Fate> = evidence.fates.iter().filter(|fate| fate.role != Role::Publisher).cloned().collect();
     for fate in &workers {
         check.read_ends(fate)?;
     }
@@ -165,7 +193,7 @@ pub(crate) fn check(folder: &Path, evidence: &Evidence) -> Result<Findings> {
 
 impl Check<'_> {
     fn read_publishers(&mut self) -> Result {
-        for fate in self.evidence.fates.iter().filter(|fate| fate.role == Role::Publisher) {
+        for fate in self.evidence.fates.iter().filter(|fate| fate.role != Role::Worker) {
             let base = self.stored.len();
             let (mut block, stored) = (Block { base, count: 0, calls: Vec::new() }, &mut self.stored);
             history::read(&self.folder.join(format!("pub-{}.log", fate.process)), |line| {
@@ -173,7 +201,7 @@ impl Check<'_> {
                 if outcome == Stored::Invoked {
                     block.count = first + count;
                     block.calls.push(Call { first, count, at });
-                    stored.resize(base + block.count as usize, Stored::Invoked);
+                    stored.resize(base + block.count as usize, Stored::Never);
                 }
                 let range = base + first as usize..base + (first + count) as usize;
                 stored[range].iter_mut().for_each(|stored| *stored = outcome);
@@ -199,6 +227,8 @@ impl Check<'_> {
     /// First reading of a worker: what it left running, and how attempts failed whose verdict was carried out.
     fn read_ends(&mut self, fate: &Fate) -> Result {
         let mut open: HashSet<(usize, Mark)> = HashSet::new();
+        // What ended shortly before a kill: its verdict may have been cut off.
+        let mut late: VecDeque<((usize, Mark), u64)> = VecDeque::new();
         let mut done = [0_u64; 7];
         let mut failed = Vec::new();
         history::read(&self.folder.join(format!("run-{}.log", fate.process)), |line| {
@@ -210,6 +240,10 @@ impl Check<'_> {
                 Said::Done | Said::Failed | Said::Dead => {
                     open.remove(&(subscription, mark));
                     done[subscription] += 1;
+                    late.push_back(((subscription, mark), at));
+                    while late.front().is_some_and(|(_, before)| before + LATELY_NS < at) {
+                        late.pop_front();
+                    }
                     if said == Said::Failed && subscription != BATCH {
                         failed.push((subscription, mark, attempt, at));
                     }
@@ -218,7 +252,8 @@ impl Check<'_> {
             }
         })?;
         if let Some(killed) = fate.killed {
-            self.cut.extend(open.into_iter().map(|run| (run, killed)));
+            let late = late.into_iter().filter(|(_, at)| at + LATELY_NS > killed).map(|(run, _)| run);
+            self.cut.extend(open.into_iter().chain(late).map(|run| (run, killed)));
         }
         let settled = |at: u64| fate.stops == 0 && fate.killed.is_none_or(|killed| at + SETTLED_NS < killed);
         for (subscription, mark, attempt, at) in failed {
@@ -251,7 +286,7 @@ impl Check<'_> {
     }
 
     fn run(&mut self, said: Said, subscription: usize, mark: Mark, attempt: u32, at: u64, faulted: bool) {
-        let Some(index) = self.index(mark).filter(|index| self.stored[*index] != Stored::No) else {
+        let Some(index) = self.index(mark).filter(|index| !matches!(self.stored[*index], Stored::Never | Stored::No)) else {
             self.findings.wrong("phantom", || format!("{mark:?} in {}", SUBSCRIPTIONS[subscription]));
             return;
         };
@@ -300,7 +335,7 @@ impl Check<'_> {
         let seen = &mut self.seen[subscription][index];
         let bit = 1_u16 << attempt.min(15);
         if seen.attempts & bit != 0 {
-            self.findings.wrong("attempt uncounted", || format!("{mark:?} in {}: {attempt} twice", SUBSCRIPTIONS[subscription]));
+            self.repeated.push((subscription, mark, attempt));
         }
         seen.attempts |= bit;
         if attempt > ATTEMPTS[subscription].max(SILENT_ENDS_MAX) {
@@ -319,7 +354,7 @@ impl Check<'_> {
         self.findings.letters = self.evidence.letters.len() as u64;
         for letter in &self.evidence.letters {
             let name = SUBSCRIPTIONS[letter.subscription];
-            let Some(index) = self.index(letter.mark).filter(|index| self.stored[*index] != Stored::No) else {
+            let Some(index) = self.index(letter.mark).filter(|index| !matches!(self.stored[*index], Stored::Never | Stored::No)) else {
                 self.findings.wrong("phantom", || format!("{:?} is a dead letter of {name}", letter.mark));
                 continue;
             };
@@ -396,6 +431,11 @@ impl Check<'_> {
         if self.findings.duplicates > self.findings.duplicates_max {
             let (duplicates, most) = (self.findings.duplicates, self.findings.duplicates_max);
             self.findings.wrong("too many duplicates", || format!("{duplicates} of at most {most}"));
+        }
+        if self.repeated.len() as u64 > self.evidence.unburied {
+            for (subscription, mark, attempt) in std::mem::take(&mut self.repeated) {
+                self.findings.wrong("attempt uncounted", || format!("{mark:?} in {}: {attempt} twice", SUBSCRIPTIONS[subscription]));
+            }
         }
         self.findings.recovery_ms = self.recovered.values().max().copied().unwrap_or(0);
         let Some(accepted) = self.evidence.accepted else { return };

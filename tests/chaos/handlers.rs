@@ -63,32 +63,32 @@ pub(crate) fn none() -> Vec<&'static HandlerDescriptor> {
     handlers![never].to_vec()
 }
 
-#[subscribe(name = "plain", concurrency = 2, retry(attempts = 5, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "plain", concurrency = 2, retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn plain(event: &Plain, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::PLAIN, event.mark(), &message, ctx.attempt()).await
 }
 
-#[subscribe(name = "ordered", ordered, concurrency = 4, retry(attempts = 4, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "ordered", ordered, concurrency = 4, retry(attempts = 4, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn ordered(event: &Keyed, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::ORDERED, event.mark(), &message, ctx.attempt()).await
 }
 
-#[subscribe(name = "fragile", retry(attempts = 3, backoff = fixed, min = "30ms"))]
+#[subscribe(name = "fragile", retry(attempts = 3, backoff = fixed, min = "30ms", max = "200ms"))]
 async fn fragile(event: &Fragile, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::FRAGILE, event.mark(), &message, ctx.attempt()).await
 }
 
-#[subscribe(name = "once", idempotent, retry(attempts = 5, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "once", idempotent, retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn once(event: &Once, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::ONCE, event.mark(), &message, ctx.attempt()).await
 }
 
-#[subscribe(name = "late", retry(attempts = 5, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "late", retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn late(event: &Late, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::LATE, event.mark(), &message, ctx.attempt()).await
 }
 
-#[subscribe(name = "deadly", concurrency = 2, retry(attempts = 5, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "deadly", concurrency = 2, retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn deadly(event: &Deadly, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::DEADLY, event.mark(), &message, ctx.attempt()).await
 }
@@ -97,7 +97,7 @@ async fn deadly(event: &Deadly, message: Message, ctx: Context, history: &Histor
 async fn never(_event: &Never) {}
 
 /// A batch of the same events that `plain` takes one by one; some of its items have to come again.
-#[subscribe(name = "batch", batch = 50, max_wait = "20ms", retry(attempts = 5, backoff = fixed, min = "20ms"))]
+#[subscribe(name = "batch", batch = 50, max_wait = "20ms", retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn batch(events: Batch<Plain>, history: &History) -> Result<BatchOutcome> {
     let mut lines = Lines::default();
     for (event, message) in events.iter().zip(events.messages()) {

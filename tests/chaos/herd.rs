@@ -12,6 +12,18 @@ use crate::worker;
 pub(crate) enum Role {
     Worker,
     Publisher,
+    /// Both in one process, a fixed run.
+    Script,
+}
+
+impl Role {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Publisher => "publisher",
+            Self::Script => "script",
+        }
+    }
 }
 
 /// What was done to a process.
@@ -84,7 +96,7 @@ impl Herd {
         let program = words.remove(0);
         let child = Command::new(program)
             .args(words)
-            .args(["--role", if role == Role::Worker { "worker" } else { "publisher" }])
+            .args(["--role", role.word()])
             .args(["--folder".as_ref(), setting.folder.as_os_str()])
             .args(["--url", &setting.url])
             .args(["--process", &process.to_string()])
@@ -125,10 +137,15 @@ impl Herd {
             return self.ended(&running, ended);
         }
         self.gone(&running)?;
-        if let Some(fate) = self.fate(running.process) {
-            fate.killed = Some(killed);
-        }
+        self.died(running.process, killed);
         Ok(())
+    }
+
+    /// Notes when a process died that did not end as others do.
+    pub(crate) fn died(&mut self, process: u32, at: u64) {
+        if let Some(fate) = self.fate(process) {
+            fate.killed = Some(at);
+        }
     }
 
     fn signal(&self, at: usize, signal: &str) -> Result {

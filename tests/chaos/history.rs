@@ -42,6 +42,8 @@ impl Said {
 /// What became of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
+    /// Nobody tried.
+    Never,
     Invoked,
     Yes,
     No,
@@ -72,7 +74,7 @@ impl History {
 
     pub(crate) fn publish(&self, stored: Stored, first: u32, count: u32) -> Result {
         let letter = match stored {
-            Stored::Invoked => 'i',
+            Stored::Never | Stored::Invoked => 'i',
             Stored::Yes => 'o',
             Stored::No => 'f',
             Stored::Unknown => 'u',

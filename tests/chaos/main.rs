@@ -1,15 +1,19 @@
 //! The kill campaign: real runtimes in child processes that are killed, stopped and starved, and a checker of what they did.
 //!
 //! This binary is supervisor, worker, publisher and checker in one. `tests/campaign` runs it at length; without a command
-//! it is the short form. Everything random comes from one seed, which is printed.
+//! it is a few seconds of that. Everything random comes from one seed, which is printed.
 
 mod args;
 mod checker;
+mod deadly;
+mod full;
 mod handlers;
 mod herd;
 mod history;
 mod kills;
+mod points;
 mod report;
+mod scene;
 mod story;
 mod support;
 mod target;
@@ -39,6 +43,7 @@ fn run() -> Result<bool> {
         let orders = orders(&args)?;
         return match role.as_str() {
             "worker" => runtime.block_on(worker::worker(orders)).map(|()| true),
+            "script" => runtime.block_on(worker::script(orders)).map(|()| true),
             "publisher" => runtime.block_on(worker::publisher(orders)).map(|()| true),
             _ => Err(format!("no role is called {role}").into()),
         };
@@ -51,8 +56,17 @@ fn run() -> Result<bool> {
 async fn scenes(args: &Args) -> Result<Vec<report::Row>> {
     match args.command.as_str() {
         "kills" => Ok(vec![kills::run(args).await?]),
-        "short" => Ok(vec![kills::run(args).await?]),
-        command => Err(format!("there is no command {command}: kills, short").into()),
+        "deadly" => Ok(vec![deadly::run(args).await?]),
+        "points" => Ok(points::run(args).await?.into_iter().collect()),
+        "full" => Ok(full::run(args).await?.into_iter().collect()),
+        "smoke" => Ok(vec![kills::run(&Args { events: 3_000, kills: 4, ..args.clone() }).await?]),
+        "short" => {
+            let mut rows = vec![kills::run(&Args { events: 30_000, kills: 25, ..args.clone() }).await?, deadly::run(args).await?];
+            rows.extend(full::run(args).await?);
+            rows.extend(points::run(&Args { every: 101, ..args.clone() }).await?);
+            Ok(rows)
+        }
+        command => Err(format!("there is no command {command}: smoke, short, kills, deadly, points, full").into()),
     }
 }
 

@@ -6,8 +6,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::checker::Findings;
-use crate::kills::Faults;
 use crate::support::{Result, say};
+
+/// What was done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Faults {
+    pub(crate) worker_kills: u64,
+    pub(crate) publisher_kills: u64,
+    pub(crate) zombies: u64,
+    pub(crate) restarts: u64,
+    pub(crate) locks: u64,
+}
 
 /// A run's result.
 #[derive(Debug)]
@@ -26,6 +35,17 @@ const HEAD: &str = "| run | events | runs | worker kills | publisher kills | zom
 impl Row {
     pub(crate) fn is_clean(&self) -> bool {
         self.findings.is_clean()
+    }
+
+    /// Takes another one of the same kind in.
+    pub(crate) fn add(&mut self, other: Self) {
+        let (faults, more) = (&mut self.faults, other.faults);
+        faults.worker_kills += more.worker_kills;
+        faults.publisher_kills += more.publisher_kills;
+        faults.zombies += more.zombies;
+        faults.restarts += more.restarts;
+        faults.locks += more.locks;
+        self.findings.add(other.findings);
     }
 
     fn markdown(&self) -> String {

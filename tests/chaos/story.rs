@@ -41,6 +41,9 @@ pub(crate) const SILENT_ENDS_MAX: u32 = 5;
 /// Publishers from this number on publish events of the class `Deadly` alone.
 pub(crate) const DEADLY_FROM: u32 = 1_000_000;
 
+/// What a scripted run publishes, two hundred events of every class: ranges of numbers.
+pub(crate) const SCRIPT: [std::ops::Range<u32>; 4] = [480..540, 780..860, 880..930, 985..995];
+
 /// Keys of a publisher: few, so that lines form.
 const KEYS: u32 = 8;
 
@@ -83,12 +86,12 @@ impl Mark {
     }
 
     pub(crate) fn class(self) -> Class {
-        match self.number % 100 {
+        match self.number % 1_000 {
             _ if self.from >= DEADLY_FROM => Class::Deadly,
-            0..50 => Class::Plain,
-            50..80 => Class::Keyed,
-            80..90 => Class::Fragile,
-            90..99 => Class::Once,
+            0..500 => Class::Plain,
+            500..800 => Class::Keyed,
+            800..900 => Class::Fragile,
+            900..990 => Class::Once,
             _ => Class::Late,
         }
     }
@@ -116,7 +119,7 @@ impl Mark {
     }
 
     pub(crate) fn key(self) -> Option<u32> {
-        (self.class() == Class::Keyed).then_some(self.number % 100 % KEYS)
+        (self.class() == Class::Keyed).then_some(self.number % KEYS)
     }
 
     pub(crate) fn topic(self) -> &'static str {

@@ -40,7 +40,7 @@ impl Target {
 
     /// What failed for good.
     pub(crate) async fn letters(&self, folder: &Path) -> Result<Vec<Letter>> {
-        let history = History::new(folder, "letters", 0)?;
+        let history = History::new(folder, "letters", fastrand::u32(..))?;
         let builder = Runtime::builder().config(Config::default()).url(self.url()).group(GROUP);
         let runtime = builder.handlers(handlers::none()).state(history).start().await?;
         let all = runtime.dead_letters().list(&DeadLetterFilter::default()).await?;
@@ -58,14 +58,14 @@ impl Target {
     }
 
     /// How many messages each subscription was given.
-    pub(crate) fn accepted(&self) -> Result<[u64; 7]> {
+    pub(crate) fn accepted(&self) -> Result<Option<[u64; 7]>> {
         let connection = self.open()?;
         let mut accepted = [0; 7];
         for (name, count) in SUBSCRIPTIONS.iter().zip(&mut accepted) {
             let sql = "SELECT coalesce(sum(accepted), 0) FROM abe_subscription WHERE group_name = ?1 AND name = ?2";
             *count = connection.query_row(sql, [GROUP, name], |row| row.get(0))?;
         }
-        Ok(accepted)
+        Ok(Some(accepted))
     }
 
     /// What is wrong with the file itself, once nothing is pending.

@@ -12,7 +12,7 @@ use abe_events::{ErrorKind, Runtime};
 
 use crate::handlers;
 use crate::history::{History, Stored};
-use crate::story::{Class, LATE_MS, Mark};
+use crate::story::{Class, LATE_MS, Mark, SCRIPT};
 use crate::support::{Result, now};
 
 /// The group of all subscriptions.
@@ -112,13 +112,43 @@ pub(crate) async fn publisher(orders: Orders) -> Result {
         while pause.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let most = if random.u32(0..4) == 0 { 1 } else { random.u32(2..=128) }.min(orders.count - first);
-        let marks: Vec<Mark> = (first..first + most).map(|number| Mark { from: orders.process, number }).collect();
-        // An event for later goes alone.
-        let until = marks.iter().position(|mark| mark.class() == Class::Late).map_or(marks.len(), |at| at.max(1));
+        let most = match random.u32(0..10) {
+            0 => 1,
+            1..6 => random.u32(2..64),
+            _ => random.u32(100..500),
+        };
+        let marks: Vec<Mark> = (first..orders.count.min(first + most)).map(|number| Mark { from: orders.process, number }).collect();
+        let until = alike(&marks);
         publish(&runtime, &history, &marks[..until]).await?;
         first += u32::try_from(until)?;
     }
+    runtime.stop().await;
+    Ok(())
+}
+
+/// How many of them can be published with one call: all have to have the same delay.
+fn alike(marks: &[Mark]) -> usize {
+    let is_late = |mark: &Mark| mark.class() == Class::Late;
+    marks.iter().position(|mark| is_late(mark) != is_late(&marks[0])).unwrap_or(marks.len())
+}
+
+/// Publishes a fixed two hundred events and handles them, in one process; ends when nothing is pending.
+pub(crate) async fn script(orders: Orders) -> Result {
+    die_with_supervisor()?;
+    log(&orders)?;
+    let history = Arc::new(History::new(&orders.folder, "run", orders.process)?);
+    let runtime = start(&orders, handlers::all(), history).await?;
+    let published = History::new(&orders.folder, "pub", orders.process)?;
+    for range in SCRIPT {
+        let marks: Vec<Mark> = range.map(|number| Mark { from: orders.process, number }).collect();
+        let mut rest = &marks[..];
+        while !rest.is_empty() {
+            let (next, after) = rest.split_at(alike(rest).min(7));
+            publish(&runtime, &published, next).await?;
+            rest = after;
+        }
+    }
+    runtime.settled().await;
     runtime.stop().await;
     Ok(())
 }

@@ -63,6 +63,7 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
         broker: &broker,
         publisher: &publisher,
         shutdown: &shutdown,
+        gate: Arc::default(),
         observer: extras.observer,
         lease: extras.lease,
     };
@@ -122,6 +123,7 @@ struct Surroundings<'a> {
     broker: &'a Arc<dyn Broker>,
     publisher: &'a Publisher,
     shutdown: &'a Arc<Shutdown>,
+    gate: Arc<lane::Gate>,
     observer: Option<Arc<dyn Observer>>,
     lease: Option<Duration>,
 }
@@ -143,6 +145,7 @@ async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>)
         policy,
         publisher: around.publisher.clone(),
         shutdown: around.shutdown.clone(),
+        gate: around.gate.clone(),
         observer: around.observer.clone(),
         hops_max: around.config.max_hops,
         payload_bytes_max: around.config.payload_bytes_max,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use super::lane::Gate;
 use super::monitor::LaneStats;
 use super::observer::Observer;
 use super::shutdown::Shutdown;
@@ -30,6 +31,8 @@ pub(crate) struct Subscription {
     pub(crate) inbox: Option<Box<dyn Inbox>>,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Arc<Shutdown>,
+    /// The runtime's own: lets one suspect through at a time.
+    pub(crate) gate: Arc<Gate>,
     /// The test kit, if it looks in.
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Longer chains end in dead letters.

@@ -35,6 +35,8 @@ pub(super) struct Fetch<'a> {
     /// Whether other lanes could work on what this one takes.
     shared: bool,
     chunk_began: Option<Instant>,
+    /// Whether the next call asks for a single delivery.
+    one_next: bool,
     closed: bool,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Fetch<'a> {
             least,
             shared,
             chunk_began: None,
+            one_next: false,
             closed: false,
         }
     }
@@ -61,6 +64,11 @@ impl<'a> Fetch<'a> {
             self.appetite = self.least;
             self.chunk_began = None;
         }
+    }
+
+    /// What comes may have to run alone: the next call takes a single delivery.
+    pub(super) fn take_one_next(&mut self) {
+        self.one_next = true;
     }
 
     /// Deliveries into `into`: `true` when there are some, `false` when the consumer is closed.
@@ -82,7 +90,8 @@ impl<'a> Fetch<'a> {
                 None => {
                     self.adapt();
                     // The emptied queue's memory goes round: queue → vector → broker → queue.
-                    match self.consumer.receive(self.lane, self.appetite, std::mem::take(into).into()).at_hand() {
+                    let max = if std::mem::take(&mut self.one_next) { 1 } else { self.appetite };
+                    match self.consumer.receive(self.lane, max, std::mem::take(into).into()).at_hand() {
                         Ok(received) => received,
                         Err(receiving) => {
                             self.receiving = Some(receiving);
