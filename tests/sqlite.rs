@@ -77,6 +77,35 @@ async fn a_program_goes_on_where_it_stopped() -> Result<()> {
     Ok(())
 }
 
+#[subscribe(concurrency = 4)]
+async fn tally(order: &Ordered, notes: &Notes) {
+    notes.0.lock().unwrap_or_else(PoisonError::into_inner).push((order.user, order.number));
+}
+
+/// A claim is a transaction, and so is a settlement: lanes that took one message at a time would pay two for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quick_handlers_on_several_lanes_share_their_rounds_to_the_file() -> Result<()> {
+    let folder = Folder(std::env::temp_dir().join(format!("abe-events-rounds-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0)?;
+    let broker = Arc::new(SqliteBroker::builder(folder.0.join("events.db")).open()?);
+    let notes = Notes::default();
+    let builder = || Runtime::builder().config(Config::default()).broker(broker.clone()).state(notes.clone()).handlers(handlers![tally]);
+    // The subscription exists from its first start on.
+    builder().start().await?.stop().await;
+    let messages = (0..2_000).map(|number| {
+        Message::new(Topic::from_static("sqlite.ordered"), 1, Payload::from_bytes(format!("{{\"number\":{number},\"user\":1}}")))
+    });
+    broker.publish(Outgoing { messages: Messages::Many(messages.collect()), delay: Duration::ZERO, origin: None }).await?;
+    let before = broker.commits();
+    let runtime = builder().start().await?;
+    runtime.settled().await;
+    let rounds = broker.commits() - before;
+    assert_eq!(notes.all().len(), 2_000);
+    assert!(rounds < 500, "{rounds} transactions for 2,000 messages");
+    runtime.stop().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_url_that_is_mistyped_is_told_at_start() {
     let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![bill]);

@@ -44,8 +44,8 @@ pub(crate) const DEADLY_FROM: u32 = 1_000_000;
 /// What a scripted run publishes, two hundred events of every class: ranges of numbers.
 pub(crate) const SCRIPT: [std::ops::Range<u32>; 4] = [480..540, 780..860, 880..930, 985..995];
 
-/// Keys of a publisher: few, so that lines form.
-const KEYS: u32 = 8;
+/// Keys of a publisher: some, so that lines form, and enough that a lease that ends holds up few.
+const KEYS: u32 = 97;
 
 /// What a handler does with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -172,6 +172,7 @@ impl<'a> LaneFeed<'a> {
 
     /// Waits for deliveries: `true` when there are some, `false` when the lane is to end.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.fetch.round_begins();
         // What is finished must not wait for what is still to come.
         ready!(self.settling.poll_flush(cx));
         if self.is_over() {
@@ -298,7 +299,6 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
-        self.fetch.was_pending();
         // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
         let _ = self.settling.poll_flush(cx);
         if self.cancelled.as_mut().poll(cx).is_ready() {

@@ -15,8 +15,12 @@ use crate::policy::Policy;
 /// How many deliveries a lane takes at most, unless a batch is larger.
 const APPETITE_MAX: usize = 64;
 
-/// How long a lane may work on what it took while other lanes have nothing: beyond, it takes less.
+/// How long a lane may work on what it took while other lanes have nothing: beyond, it takes less. Where a round to the
+/// broker takes longer, as long as that: work that takes less than its round would mostly wait.
 const CHUNK_TIME_MAX: Duration = Duration::from_micros(200);
+
+/// A round that took longer was waiting for something to come.
+const ROUND_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// The pause after an error of the broker.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -34,10 +38,21 @@ pub(super) struct Fetch<'a> {
     least: usize,
     /// Whether other lanes could work on what this one takes.
     shared: bool,
-    chunk_began: Option<Instant>,
+    /// What was taken last, if other lanes could have worked on it.
+    chunk: Option<Chunk>,
+    /// When the round to the broker began that is under way: with the settlement of what was handled.
+    round_began: Option<Instant>,
     /// Whether the next call asks for a single delivery.
     one_next: bool,
     closed: bool,
+}
+
+/// What a lane took at once.
+struct Chunk {
+    count: u32,
+    began: Instant,
+    /// How long the round took that brought it.
+    round: Duration,
 }
 
 impl<'a> Fetch<'a> {
@@ -52,17 +67,19 @@ impl<'a> Fetch<'a> {
             appetite: if shared { least } else { least.max(APPETITE_MAX) },
             least,
             shared,
-            chunk_began: None,
+            chunk: None,
+            round_began: None,
             one_next: false,
             closed: false,
         }
     }
 
-    /// A handler of this lane waited: what it took meanwhile would wait with it, so it takes one (batch) at a time.
-    pub(super) fn was_pending(&mut self) {
-        if self.shared {
-            self.appetite = self.least;
-            self.chunk_began = None;
+    /// What was taken is handled, and a round to the broker begins. One clock read per chunk, not per message.
+    pub(super) fn round_begins(&mut self) {
+        if self.shared && self.round_began.is_none() {
+            let now = Instant::now();
+            self.round_began = Some(now);
+            self.adapt(now);
         }
     }
 
@@ -88,7 +105,6 @@ impl<'a> Fetch<'a> {
                     received
                 }
                 None => {
-                    self.adapt();
                     // The emptied queue's memory goes round: queue → vector → broker → queue.
                     let max = if std::mem::take(&mut self.one_next) { 1 } else { self.appetite };
                     match self.consumer.receive(self.lane, max, std::mem::take(into).into()).at_hand() {
@@ -104,6 +120,7 @@ impl<'a> Fetch<'a> {
                 Ok(deliveries) if deliveries.is_empty() => {}
                 Ok(deliveries) => {
                     *into = deliveries.into();
+                    self.round_ends(into.len());
                     return Poll::Ready(true);
                 }
                 Err(error) if error.kind() == ErrorKind::Closed => self.closed = true,
@@ -120,17 +137,21 @@ impl<'a> Fetch<'a> {
         self.receiving = None;
     }
 
-    /// Takes more while handlers are quick and less when they are not, so that ready handlers share a call and slow ones
-    /// leave the rest to other lanes. One clock read per call, not per message.
-    fn adapt(&mut self) {
-        if !self.shared {
-            return;
-        }
-        let now = Instant::now();
-        match self.chunk_began.replace(now) {
-            Some(began) if now.duration_since(began) > CHUNK_TIME_MAX => self.appetite = (self.appetite / 2).max(self.least),
-            Some(_) => self.appetite = (self.appetite * 2).min(APPETITE_MAX.max(self.least)),
-            None => {}
-        }
+    /// Something came.
+    fn round_ends(&mut self, count: usize) {
+        let Some(round_began) = self.round_began.take() else { return };
+        let began = Instant::now();
+        let round = began.duration_since(round_began).min(ROUND_TIME_MAX);
+        self.chunk = Some(Chunk { count: u32::try_from(count).unwrap_or(u32::MAX), began, round });
+    }
+
+    /// Takes more while handlers are quick and less when they are not, so that ready handlers share a round and slow ones
+    /// leave the rest to other lanes.
+    fn adapt(&mut self, now: Instant) {
+        let Some(Chunk { count, began, round }) = self.chunk.take() else { return };
+        let each = now.duration_since(began).as_nanos() / u128::from(count.max(1));
+        let fits = CHUNK_TIME_MAX.max(round).as_nanos() / each.max(1);
+        let most = self.appetite.saturating_mul(2).min(APPETITE_MAX);
+        self.appetite = usize::try_from(fits).unwrap_or(usize::MAX).min(most).max(self.least);
     }
 }
