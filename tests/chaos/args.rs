@@ -21,6 +21,10 @@ pub(crate) struct Args {
     pub(crate) first: usize,
     /// When faults end, finished or not.
     pub(crate) limit: Duration,
+    /// Within what time everything has to be handled once faults have ended.
+    pub(crate) healing: Duration,
+    /// Which faults there are: all, or those of one kind.
+    pub(crate) only: Option<String>,
     /// Where a Markdown row goes.
     pub(crate) table: Option<PathBuf>,
     /// For children only.
@@ -44,6 +48,8 @@ impl Default for Args {
             every: 1,
             first: 0,
             limit: Duration::from_secs(540),
+            healing: Duration::from_secs(60),
+            only: None,
             table: None,
             role: None,
             folder: None,
@@ -76,6 +82,8 @@ impl Args {
                 "every" => args.every = value.parse::<usize>()?.max(1),
                 "first" => args.first = value.parse()?,
                 "limit" => args.limit = Duration::from_secs(value.parse()?),
+                "healing" => args.healing = Duration::from_secs(value.parse()?),
+                "only" => args.only = Some(value),
                 "table" => args.table = Some(value.into()),
                 "role" => args.role = Some(value),
                 "folder" => args.folder = Some(value.into()),

@@ -150,6 +150,8 @@ struct Check<'a> {
     began: Vec<u64>,
     ended: Vec<u64>,
     failed: HashMap<Failed, u64>,
+    /// When attempts failed for good whose verdict was carried out, by subscription and event.
+    dead: HashMap<(u8, u32), u64>,
     /// What was running when its process was killed, or had just ended, and when that was.
     cut: HashMap<(usize, Mark), u64>,
     recovered: HashMap<(usize, Mark), u64>,
@@ -169,6 +171,7 @@ pub(crate) fn check(folder: &Path, evidence: &Evidence) -> Result<Findings> {
         began: Vec::new(),
         ended: Vec::new(),
         failed: HashMap::new(),
+        dead: HashMap::new(),
         cut: HashMap::new(),
         recovered: HashMap::new(),
         repeated: Vec::new(),
@@ -244,8 +247,8 @@ impl Check<'_> {
                     while late.front().is_some_and(|(_, before)| before + LATELY_NS < at) {
                         late.pop_front();
                     }
-                    if said == Said::Failed && subscription != BATCH {
-                        failed.push((subscription, mark, attempt, at));
+                    if said != Said::Done && subscription != BATCH {
+                        failed.push((said, subscription, mark, attempt, at));
                     }
                 }
                 Said::Damaged => {}
@@ -256,9 +259,13 @@ impl Check<'_> {
             self.cut.extend(open.into_iter().chain(late).map(|run| (run, killed)));
         }
         let settled = |at: u64| fate.stops == 0 && fate.killed.is_none_or(|killed| at + SETTLED_NS < killed);
-        for (subscription, mark, attempt, at) in failed {
-            if let Some(index) = self.index(mark).filter(|_| settled(at)) {
-                self.failed.insert((u8::try_from(subscription)?, u32::try_from(index)?, attempt), at);
+        for (said, subscription, mark, attempt, at) in failed {
+            let Some(index) = self.index(mark).filter(|_| settled(at)) else { continue };
+            let (subscription, index) = (u8::try_from(subscription)?, u32::try_from(index)?);
+            if said == Said::Dead {
+                self.dead.insert((subscription, index), at);
+            } else {
+                self.failed.insert((subscription, index, attempt), at);
             }
         }
         let losses = u64::from(fate.killed.is_some()) + u64::from(fate.stops);
@@ -341,13 +348,26 @@ impl Check<'_> {
         if attempt > ATTEMPTS[subscription].max(SILENT_ENDS_MAX) {
             self.findings.wrong("too many attempts", || format!("{mark:?} in {}: {attempt}", SUBSCRIPTIONS[subscription]));
         }
-        let before = (u8::try_from(subscription).unwrap_or(0), u32::try_from(index).unwrap_or(0), attempt - 1);
+        let (narrow, index) = (u8::try_from(subscription).unwrap_or(0), u32::try_from(index).unwrap_or(0));
+        if self.dead.get(&(narrow, index)).is_some_and(|dead| at > *dead) && !self.is_excused() {
+            self.findings.wrong("again after its end", || format!("{mark:?} in {}: attempt {attempt}", SUBSCRIPTIONS[subscription]));
+        }
+        let before = (narrow, index, attempt - 1);
         if let Some(failed) = self.failed.get(&before) {
             self.findings.delays += 1;
             if at > *failed && at < failed + RETRY_MS[subscription] * 1_000_000 {
                 self.findings.wrong("early", || format!("{mark:?} again after {} µs", (at - failed) / 1_000));
             }
         }
+    }
+
+    fn leases_lost(&self) -> u64 {
+        self.evidence.fates.iter().map(|fate| fate.leases_lost).sum()
+    }
+
+    /// Whether verdicts are known not to have been carried out: then what they were for may run again.
+    fn is_excused(&self) -> bool {
+        self.evidence.settle_failures + self.evidence.unburied + self.leases_lost() > 0
     }
 
     fn take_letters(&mut self) {
@@ -383,6 +403,8 @@ impl Check<'_> {
     /// Nothing is lost, and what came twice came for a reason.
     fn judge_events(&mut self) {
         let blocks = std::mem::take(&mut self.blocks);
+        let excused = self.evidence.settle_failures + self.leases_lost();
+        let mut without_cause = 0;
         for (from, block) in &blocks {
             for number in 0..block.count {
                 let (mark, index) = (Mark { from: *from, number }, block.base + number as usize);
@@ -393,8 +415,8 @@ impl Check<'_> {
                     }
                     self.findings.duplicates += u64::from(seen.done.saturating_sub(1));
                     if seen.done > 1 && !seen.faulted {
-                        let excused = self.evidence.settle_failures + self.evidence.fates.iter().map(|fate| fate.leases_lost).sum::<u64>();
-                        if excused == 0 {
+                        without_cause += 1;
+                        if without_cause > excused {
                             self.findings.wrong("twice without cause", || format!("{mark:?} in {}", SUBSCRIPTIONS[*subscription]));
                         }
                     }

@@ -61,8 +61,8 @@ pub(crate) async fn run(args: &Args) -> Result<Option<Row>> {
         say("SKIPPED full disk: a small file system cannot be mounted here");
         return Ok(None);
     };
-    let outside = Scene::sqlite("full", args.seed, LEASE, args.keep)?;
-    let mut scene = Scene::on("full", outside.folder, Target::sqlite(disk.path()), args.seed, LEASE, args.keep);
+    let outside = Scene::sqlite("full", args, LEASE)?;
+    let mut scene = Scene::on("full", outside.folder, Target::sqlite(disk.path()), args, LEASE);
     scene.first_worker().await?;
     let mut random = fastrand::Rng::with_seed(args.seed);
     for _ in 0..TIMES {

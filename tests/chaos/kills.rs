@@ -21,6 +21,16 @@ const PUBLISHERS: usize = 2;
 /// How many events a publisher process publishes at most before it makes room for the next.
 const SHARE: u64 = 50_000;
 
+/// What may be done to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Kill,
+    KillPublisher,
+    Zombie,
+    Restart,
+    Lock,
+}
+
 struct Campaign<'a> {
     args: &'a Args,
     scene: Scene,
@@ -30,7 +40,7 @@ struct Campaign<'a> {
 
 /// Runs until so many events are stored and so many workers killed, heals, waits, checks.
 pub(crate) async fn run(args: &Args) -> Result<Row> {
-    let scene = Scene::sqlite("kills", args.seed, LEASE, args.keep)?;
+    let scene = Scene::sqlite("kills", args, LEASE)?;
     let mut campaign = Campaign { args, scene, random: fastrand::Rng::with_seed(args.seed), paused: false };
     campaign.run().await?;
     campaign.scene.end("SQLite, random faults".into()).await
@@ -52,7 +62,7 @@ impl Campaign<'_> {
     }
 
     fn is_enough(&self) -> bool {
-        self.scene.herd.stored() >= self.args.events && self.scene.faults.worker_kills >= self.args.kills
+        self.scene.herd.stored() >= self.args.events && self.scene.faults.worker_kills + self.scene.faults.zombies >= self.args.kills
     }
 
     /// Starts what is missing, wakes what has slept enough, and holds publishers back when much waits.
@@ -75,34 +85,42 @@ impl Campaign<'_> {
         Ok(())
     }
 
+    /// What is done next.
+    fn draw(&mut self) -> Fault {
+        match (self.args.only.as_deref(), self.random.u32(0..100)) {
+            (Some("kills"), _) | (None, 0..70) => Fault::Kill,
+            (Some("zombies"), _) | (None, 85..92) => Fault::Zombie,
+            (Some("restarts"), _) | (None, 92..97) => Fault::Restart,
+            (_, 70..85) => Fault::KillPublisher,
+            _ => Fault::Lock,
+        }
+    }
+
     async fn fault(&mut self) -> Result {
-        let dice = self.random.u32(0..100);
-        let role = if (70..85).contains(&dice) { Role::Publisher } else { Role::Worker };
-        let awake = self.scene.herd.awake(role);
+        let fault = self.draw();
+        let awake = self.scene.herd.awake(if fault == Fault::KillPublisher { Role::Publisher } else { Role::Worker });
         let Some(at) = self.random.choice(&awake).copied() else { return Ok(()) };
         let (faults, herd) = (&mut self.scene.faults, &mut self.scene.herd);
-        match dice {
-            0..70 => {
+        match fault {
+            Fault::Kill => {
                 faults.worker_kills += 1;
                 herd.kill(at)
             }
-            70..85 => {
+            Fault::KillPublisher => {
                 faults.publisher_kills += 1;
                 herd.kill(at)
             }
-            // Somebody has to stay awake.
-            85..92 if awake.len() > 1 => {
+            Fault::Zombie if awake.len() > 1 => {
                 faults.zombies += 1;
                 herd.stop(at, LEASE + Duration::from_millis(self.random.u64(100..1_500)))
             }
-            92..97 => {
+            // Somebody has to stay awake.
+            Fault::Zombie => Ok(()),
+            Fault::Restart => {
                 faults.restarts += 1;
                 herd.terminate(at).await
             }
-            _ => {
-                faults.locks += 1;
-                self.keep_locked().await
-            }
+            Fault::Lock => self.keep_locked().await,
         }
     }
 
@@ -110,7 +128,12 @@ impl Campaign<'_> {
     async fn keep_locked(&mut self) -> Result {
         let time = Duration::from_millis(if self.random.u32(0..4) == 0 { 6_000 } else { self.random.u64(200..2_500) });
         let connection = self.scene.target.open()?;
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.busy_timeout(Duration::from_millis(300))?;
+        if connection.execute_batch("BEGIN IMMEDIATE").is_err() {
+            // A stopped process may hold it, and would not be woken while this one waits.
+            return Ok(());
+        }
+        self.scene.faults.locks += 1;
         tokio::time::sleep(time).await;
         Ok(connection.execute_batch("ROLLBACK")?)
     }

@@ -156,7 +156,7 @@ impl Drop for Template {
 }
 
 fn scene(args: &Args) -> Result<Scene> {
-    let mut scene = Scene::sqlite("points", args.seed, LEASE, args.keep)?;
+    let mut scene = Scene::sqlite("points", args, LEASE)?;
     scene.looks = 4;
     Ok(scene)
 }

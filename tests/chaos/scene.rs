@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::args::Args;
 use crate::checker::{Evidence, check};
 use crate::herd::{Herd, Role, Setting};
 use crate::report::{Faults, Row};
 use crate::support::{Result, now, say};
 use crate::target::Target;
-
-/// Within what time everything is handled once faults have ended.
-const HEALING_MAX: Duration = Duration::from_secs(60);
 
 /// A scene under way.
 #[derive(Debug)]
@@ -28,6 +26,7 @@ pub(crate) struct Scene {
     pub(crate) dying: bool,
     /// What did not go as it should, beside what the history tells.
     pub(crate) wrong: Vec<(&'static str, String)>,
+    healing: Duration,
     keep: bool,
 }
 
@@ -41,26 +40,27 @@ fn folder(name: &str) -> Result<PathBuf> {
 
 impl Scene {
     /// A scene on a fresh SQLite file, in a folder of its own.
-    pub(crate) fn sqlite(name: &'static str, seed: u64, lease: Duration, keep: bool) -> Result<Self> {
+    pub(crate) fn sqlite(name: &'static str, args: &Args, lease: Duration) -> Result<Self> {
         let folder = folder(name)?;
         let target = Target::sqlite(&folder);
-        Ok(Self::on(name, folder, target, seed, lease, keep))
+        Ok(Self::on(name, folder, target, args, lease))
     }
 
-    pub(crate) fn on(name: &'static str, folder: PathBuf, target: Target, seed: u64, lease: Duration, keep: bool) -> Self {
-        let setting = Setting { folder: folder.clone(), url: target.url(), lease, seed, wrap: Vec::new() };
+    pub(crate) fn on(name: &'static str, folder: PathBuf, target: Target, args: &Args, lease: Duration) -> Self {
+        let setting = Setting { folder: folder.clone(), url: target.url(), lease, seed: args.seed, wrap: Vec::new() };
         Self {
             name,
             herd: Herd::new(setting),
             target,
             folder,
             faults: Faults::default(),
-            seed,
+            seed: args.seed,
             began: Instant::now(),
             looks: 20,
             dying: false,
             wrong: Vec::new(),
-            keep,
+            healing: args.healing,
+            keep: args.keep,
         }
     }
 
@@ -103,14 +103,14 @@ impl Scene {
             self.herd.kill(at)?;
         }
         let (healing, mut quiet) = (Instant::now(), 0);
-        while quiet < self.looks && healing.elapsed() < HEALING_MAX {
+        while quiet < self.looks && healing.elapsed() < self.healing {
             self.reap()?;
             self.workers(2)?;
             quiet = if self.herd.pending() == Some(0) { quiet + 1 } else { 0 };
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         if quiet < self.looks {
-            self.wrong.push(("liveness", format!("not everything was handled within {HEALING_MAX:?} of the last fault")));
+            self.wrong.push(("liveness", format!("not everything was handled within {:?} of the last fault", self.healing)));
         }
         while let Some(at) = self.herd.awake(Role::Worker).pop() {
             self.herd.terminate(at).await?;
