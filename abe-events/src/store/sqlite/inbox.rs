@@ -14,8 +14,7 @@ use crate::mutant;
 
 pub(super) async fn subscriber(store: &SqliteStore, group: String, name: String) -> Result<i64> {
     let find = "SELECT number FROM abe_subscriber WHERE group_name = ?1 AND name = ?2";
-    let found: Option<i64> =
-        sqlx::query_scalar(find).bind(&group).bind(&name).fetch_optional(&store.pool).await.map_err(not_stored)?;
+    let found: Option<i64> = sqlx::query_scalar(find).bind(&group).bind(&name).fetch_optional(&store.pool).await.map_err(not_stored)?;
     if let Some(number) = found {
         return Ok(number);
     }
@@ -30,9 +29,12 @@ pub(super) async fn subscriber(store: &SqliteStore, group: String, name: String)
 pub(super) async fn reserve(store: &SqliteStore, subscriber: i64, held: Held, lease: Duration) -> Result<Reservation> {
     let place = store.place().await?;
     let reserved = sqlx::query(concat!(
-        "INSERT INTO abe_inbox (subscriber, key, token, done, expires_ms) VALUES (?1, ?2, ?3, 0, ", now!(), " + ?4) ",
+        "INSERT INTO abe_inbox (subscriber, key, token, done, expires_ms) VALUES (?1, ?2, ?3, 0, ",
+        now!(),
+        " + ?4) ",
         "ON CONFLICT (subscriber, key) DO UPDATE SET token = excluded.token, done = 0, expires_ms = excluded.expires_ms ",
-        "WHERE abe_inbox.expires_ms <= ", now!()
+        "WHERE abe_inbox.expires_ms <= ",
+        now!()
     ))
     .bind(subscriber)
     .bind(&held.key)
@@ -61,7 +63,9 @@ pub(super) async fn renew(store: &SqliteStore, subscriber: i64, held: Vec<Held>,
     let list = list(&held)?;
     let _place = store.place().await?;
     sqlx::query(concat!(
-        "UPDATE abe_inbox SET expires_ms = ", now!(), " + ?3 WHERE done = 0 AND subscriber = ?1 ",
+        "UPDATE abe_inbox SET expires_ms = ",
+        now!(),
+        " + ?3 WHERE done = 0 AND subscriber = ?1 ",
         "AND (key, token) IN (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?2))"
     ))
     .bind(subscriber)
@@ -79,7 +83,9 @@ pub(super) async fn record(store: &SqliteStore, subscriber: i64, held: Vec<Held>
     // Inserted where a reservation was undone by a power failure.
     let recorded = sqlx::query(concat!(
         "INSERT INTO abe_inbox (subscriber, key, token, done, expires_ms) ",
-        "SELECT ?1, unhex(value ->> 0), value ->> 1, 1, ", now!(), " + ?3 FROM json_each(?2) WHERE true ",
+        "SELECT ?1, unhex(value ->> 0), value ->> 1, 1, ",
+        now!(),
+        " + ?3 FROM json_each(?2) WHERE true ",
         "ON CONFLICT (subscriber, key) DO UPDATE SET done = 1, expires_ms = excluded.expires_ms ",
         "WHERE abe_inbox.token = excluded.token"
     ))
@@ -110,7 +116,9 @@ pub(super) async fn prune(store: &SqliteStore, max: u32) -> Result<u64> {
     let _place = store.place().await?;
     let prune = concat!(
         "DELETE FROM abe_inbox WHERE (subscriber, key) IN ",
-        "(SELECT subscriber, key FROM abe_inbox WHERE expires_ms <= ", now!(), " ORDER BY expires_ms LIMIT ?1)"
+        "(SELECT subscriber, key FROM abe_inbox WHERE expires_ms <= ",
+        now!(),
+        " ORDER BY expires_ms LIMIT ?1)"
     );
     Ok(sqlx::query(prune).bind(max).execute(&store.quick).await.map_err(not_stored)?.rows_affected())
 }
@@ -126,8 +134,7 @@ pub(super) async fn begin(store: &SqliteStore, subscriber: i64, keys: Vec<Vec<u8
     let mut each = vec![Reservation::Reserved; keys.len()];
     if recorded.len() < keys.len() {
         let find = "SELECT key FROM abe_inbox WHERE done = 1 AND subscriber = ?1 AND key IN (SELECT unhex(value) FROM json_each(?2))";
-        let done: Vec<Vec<u8>> =
-            sqlx::query_scalar(find).bind(subscriber).bind(list).fetch_all(&mut *tx).await.map_err(not_stored)?;
+        let done: Vec<Vec<u8>> = sqlx::query_scalar(find).bind(subscriber).bind(list).fetch_all(&mut *tx).await.map_err(not_stored)?;
         for (key, of) in keys.iter().zip(&mut each).filter(|(key, _)| !recorded.contains(key)) {
             *of = if done.contains(key) { Reservation::Applied } else { Reservation::Busy };
         }
@@ -147,9 +154,13 @@ async fn insert(tx: &mut SqliteConnection, subscriber: i64, token: i64, keys: &s
     }
     sqlx::query_scalar(concat!(
         "INSERT INTO abe_inbox (subscriber, key, token, done, expires_ms) ",
-        "SELECT ?1, unhex(value), ?2, 1, ", now!(), " + ?4 FROM json_each(?3) WHERE true ",
+        "SELECT ?1, unhex(value), ?2, 1, ",
+        now!(),
+        " + ?4 FROM json_each(?3) WHERE true ",
         "ON CONFLICT (subscriber, key) DO UPDATE SET token = excluded.token, done = 1, expires_ms = excluded.expires_ms ",
-        "WHERE abe_inbox.expires_ms <= ", now!(), " RETURNING key"
+        "WHERE abe_inbox.expires_ms <= ",
+        now!(),
+        " RETURNING key"
     ))
     .bind(subscriber)
     .bind(token)
@@ -168,8 +179,7 @@ pub(super) async fn commit(open: OpenTransaction, rows: Vec<Row>) -> Result<bool
     // SQLite ends a transaction by itself after some errors, which a handler may pass over; and it may have said `ROLLBACK`.
     let find = "SELECT count(*) FROM abe_inbox WHERE subscriber = ?1 AND token = ?2 AND key IN (SELECT unhex(value) FROM json_each(?3))";
     let list = json(&keys.iter().map(|key| hex(key)).collect::<Vec<_>>())?;
-    let found: i64 =
-        sqlx::query_scalar(find).bind(subscriber).bind(token).bind(list).fetch_one(&mut *tx).await.map_err(not_stored)?;
+    let found: i64 = sqlx::query_scalar(find).bind(subscriber).bind(token).bind(list).fetch_one(&mut *tx).await.map_err(not_stored)?;
     if usize::try_from(found) != Ok(keys.len()) {
         let text = "SQLite: the transaction was ended within the handler, by a statement of its own or an error it passed over";
         return Err(Error::new(ErrorKind::NotStored, text));

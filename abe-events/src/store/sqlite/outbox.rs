@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
+use super::super::first::Puts;
 use super::super::stored::Row;
-use super::super::{BACKLOG_COUNTED_MAX, Backlog, Waiting};
+use super::super::{BACKLOG_COUNTED_MAX, Backlog, Kind, Waiting, within};
 use super::{SqliteStore, not_stored, now};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// Rows of one statement: each has nine values, and a statement has room for 32,766.
 const ROWS_MAX: usize = 1_000;
@@ -18,9 +20,8 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> Result<()> {
     for rows in rows.chunks(ROWS_MAX) {
-        let mut insert = QueryBuilder::new(
-            "INSERT INTO abe_outbox (id, topic, version, time_ms, key, attributes, payload, delay_ms, stored_ms) ",
-        );
+        let mut insert =
+            QueryBuilder::new("INSERT INTO abe_outbox (id, topic, version, time_ms, key, attributes, payload, delay_ms, stored_ms) ");
         insert.push_values(rows, |mut values, row| {
             values.push_bind(row.id.as_str()).push_bind(row.topic.as_str()).push_bind(row.version).push_bind(row.time_ms);
             values.push_bind(row.key.as_deref()).push_bind(row.attributes.as_deref()).push_bind(&row.payload[..]);
@@ -32,11 +33,25 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> R
     Ok(())
 }
 
+impl Puts for SqliteStore {
+    fn put(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(within(Kind::Sqlite, ErrorKind::Timeout, async move {
+            let mut write = self.write(&self.pool).await?;
+            insert(&mut write.tx, &rows).await?;
+            write.commit().await
+        }))
+    }
+}
+
 pub(super) async fn waiting(store: &SqliteStore, max: u32) -> Result<Vec<Waiting>> {
     let select = concat!(
         "SELECT seq, attempts, id, topic, version, time_ms, key, attributes, payload, delay_ms FROM abe_outbox AS one ",
-        "WHERE retry_ms <= ", now!(), " AND (key IS NULL OR NOT EXISTS (SELECT 1 FROM abe_outbox AS earlier ",
-        "WHERE earlier.attempts > 0 AND earlier.key = one.key AND earlier.seq < one.seq AND earlier.retry_ms > ", now!(), ")) ",
+        "WHERE retry_ms <= ",
+        now!(),
+        " AND (key IS NULL OR NOT EXISTS (SELECT 1 FROM abe_outbox AS earlier ",
+        "WHERE earlier.attempts > 0 AND earlier.key = one.key AND earlier.seq < one.seq AND earlier.retry_ms > ",
+        now!(),
+        ")) ",
         "ORDER BY seq LIMIT ?1"
     );
     let mut found = sqlx::query(select).bind(max).fetch(&store.pool);
@@ -67,7 +82,9 @@ pub(super) async fn waiting(store: &SqliteStore, max: u32) -> Result<Vec<Waiting
 
 pub(super) async fn backlog(store: &SqliteStore) -> Result<Backlog> {
     let count = concat!(
-        "SELECT count(*), count(*) FILTER (WHERE attempts > 0), coalesce(", now!(), " - min(stored_ms), 0) ",
+        "SELECT count(*), count(*) FILTER (WHERE attempts > 0), coalesce(",
+        now!(),
+        " - min(stored_ms), 0) ",
         "FROM (SELECT attempts, stored_ms FROM abe_outbox ORDER BY seq LIMIT ?1)"
     );
     let (pending, refused, oldest): (i64, i64, i64) =

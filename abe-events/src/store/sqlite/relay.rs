@@ -16,9 +16,13 @@ pub(super) async fn take_lane(store: &SqliteStore, lane: i64, lease: Duration) -
     }
     let _place = store.place().await?;
     let take = concat!(
-        "INSERT INTO abe_relay (lane, token, until_ms) VALUES (?1, 1, ", now!(), " + ?2) ",
+        "INSERT INTO abe_relay (lane, token, until_ms) VALUES (?1, 1, ",
+        now!(),
+        " + ?2) ",
         "ON CONFLICT (lane) DO UPDATE SET token = abe_relay.token + 1, until_ms = excluded.until_ms ",
-        "WHERE abe_relay.until_ms <= ", now!(), " RETURNING token"
+        "WHERE abe_relay.until_ms <= ",
+        now!(),
+        " RETURNING token"
     );
     sqlx::query_scalar(take).bind(lane).bind(millis(lease)).fetch_optional(&store.quick).await.map_err(not_stored)
 }
@@ -61,8 +65,7 @@ pub(super) async fn settle(
         sqlx::query(remove).bind(json(&sent)?).execute(&mut *write.tx).await.map_err(not_stored)?;
     }
     for one in refused {
-        let put_back =
-            concat!("UPDATE abe_outbox SET attempts = attempts + 1, retry_ms = ", now!(), " + ?2, error = ?3 WHERE seq = ?1");
+        let put_back = concat!("UPDATE abe_outbox SET attempts = attempts + 1, retry_ms = ", now!(), " + ?2, error = ?3 WHERE seq = ?1");
         sqlx::query(put_back).bind(one.seq).bind(millis(one.after)).bind(one.error).execute(&mut *write.tx).await.map_err(not_stored)?;
     }
     write.commit().await?;
