@@ -58,7 +58,8 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
     }
     let shutdown = Arc::new(Shutdown::new());
     let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
-    let publisher = Publisher::new(broker.clone(), limits.clone());
+    let broker = extras.stored.logged(broker, config.event_log)?;
+    let publisher = extras.stored.publisher(&broker, &limits, config.store_first)?;
     let around = Surroundings {
         config: &config,
         broker: &broker,
@@ -87,7 +88,7 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
         }
     }
     let durable = broker.capabilities().durability > Durability::Process;
-    let relaying = extras.stored.start(&publisher, extras.lease.unwrap_or(LEASE), durable);
+    let relaying = extras.stored.start(&Publisher::new(broker.clone(), limits.clone()), extras.lease.unwrap_or(LEASE), durable);
     tell(&report, broker.capabilities());
     shutdown.advance(RuntimeState::Running);
     let inner = Inner {
