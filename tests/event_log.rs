@@ -1,6 +1,10 @@
 //! The event log, and publishing into the store first: what is written down, when, and what a fault leaves.
 #![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+mod postgres_server;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,6 +18,9 @@ use abe_events::broker::{
 use abe_events::config::Config;
 use abe_events::runtime::{LogFilter, LogStatus, LoggedEvent};
 use abe_events::{Context, Error, ErrorKind, Result, Runtime, RuntimeBuilder, event, handlers, subscribe};
+
+#[cfg(feature = "postgres")]
+use self::postgres_server::Server;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -49,36 +56,92 @@ async fn bill(order: &Ordered, bank: &Bank, ctx: &Context) -> Result<()> {
     ctx.publish(Billed { number: order.number }).await.map(drop)
 }
 
-/// A folder that goes with its test.
-struct Place(PathBuf);
+/// A store for one test.
+enum Place {
+    /// In a folder that goes with it.
+    Sqlite(PathBuf),
+    /// A database of a server that all tests of this program share.
+    #[cfg(feature = "postgres")]
+    Postgres(&'static Server, String),
+}
 
 impl Place {
-    fn new(name: &str) -> Self {
+    fn sqlite(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("abe-events-log-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
+        Self::Sqlite(folder)
     }
 
-    fn path(&self) -> PathBuf {
-        self.0.join("events.db")
+    #[cfg(feature = "postgres")]
+    fn postgres(name: &str) -> Option<Self> {
+        Server::shared().map(|server| Self::Postgres(server, server.database(name)))
     }
 
     fn url(&self) -> String {
-        format!("sqlite://{}", self.path().display())
+        match self {
+            Self::Sqlite(folder) => format!("sqlite://{}", folder.join("events.db").display()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_, url) => url.clone(),
+        }
     }
 
-    fn sql(&self, statement: &str) {
-        let file = rusqlite::Connection::open(self.path()).unwrap();
-        file.busy_timeout(Duration::from_secs(10)).unwrap();
-        file.execute_batch(statement).unwrap();
+    /// From now on no event can be written down, or again it can.
+    fn refuse_events(&self, refuse: bool) {
+        match self {
+            Self::Sqlite(folder) => {
+                let file = rusqlite::Connection::open(folder.join("events.db")).unwrap();
+                file.busy_timeout(Duration::from_secs(10)).unwrap();
+                let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON abe_event BEGIN SELECT RAISE(ABORT, 'no more'); END";
+                file.execute_batch(if refuse { trigger } else { "DROP TRIGGER refuse" }).unwrap();
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server, url) => {
+                let what = if refuse { "ADD CONSTRAINT refuse CHECK (false) NOT VALID" } else { "DROP CONSTRAINT refuse" };
+                server.sql(url, &format!("ALTER TABLE abe_events.abe_event {what}"));
+            }
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        #[cfg_attr(not(feature = "postgres"), expect(irrefutable_let_patterns, reason = "there is one kind"))]
+        if let Self::Sqlite(folder) = self {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
+}
+
+/// Every test, on every database.
+macro_rules! on_each_database {
+    ($($test:ident)+) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(super::Place::sqlite(stringify!($test))).await;
+            })+
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                if let Some(place) = super::Place::postgres(stringify!($test)) {
+                    super::$test(place).await;
+                }
+            })+
+        }
+    };
+}
+
+on_each_database! {
+    every_event_is_there_with_what_became_of_it_in_each_subscription
+    what_waits_is_pending_and_what_is_too_old_goes
+    an_event_that_cannot_be_written_down_is_not_published
+    an_event_of_somebody_without_a_log_is_written_down_when_it_is_handled
+    a_publish_that_is_refused_is_not_in_the_log
+    store_first_publishes_while_the_broker_is_away_and_what_is_left_after_the_next_start
 }
 
 /// A runtime on the memory broker, its log in a file.
@@ -109,9 +172,8 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_event_is_there_with_what_became_of_it_in_each_subscription() {
-    let (place, bank) = (Place::new("fates"), Arc::new(Bank::default()));
+async fn every_event_is_there_with_what_became_of_it_in_each_subscription(place: Place) {
+    let bank = Arc::new(Bank::default());
     let runtime = builder(&place, &bank).start().await.unwrap();
     let began = SystemTime::now() - Duration::from_secs(5);
     for number in 0..5 {
@@ -155,9 +217,8 @@ async fn every_event_is_there_with_what_became_of_it_in_each_subscription() {
     runtime.stop().await;
 }
 
-#[tokio::test]
-async fn what_waits_is_pending_and_what_is_too_old_goes() {
-    let (place, bank) = (Place::new("age"), Arc::new(Bank::default()));
+async fn what_waits_is_pending_and_what_is_too_old_goes(place: Place) {
+    let bank = Arc::new(Bank::default());
     let runtime = builder(&place, &bank).start().await.unwrap();
     let id = runtime.publishing(Ordered { number: 1 }).delay(Duration::from_secs(3600)).send().await.unwrap();
     let log = runtime.event_log().unwrap();
@@ -168,24 +229,22 @@ async fn what_waits_is_pending_and_what_is_too_old_goes() {
     runtime.stop().await;
 }
 
-#[tokio::test]
-async fn an_event_that_cannot_be_written_down_is_not_published() {
-    let (place, bank) = (Place::new("unwritten"), Arc::new(Bank::default()));
+async fn an_event_that_cannot_be_written_down_is_not_published(place: Place) {
+    let bank = Arc::new(Bank::default());
     let runtime = builder(&place, &bank).start().await.unwrap();
-    place.sql("CREATE TRIGGER refuse BEFORE INSERT ON abe_event BEGIN SELECT RAISE(ABORT, 'no more'); END");
+    place.refuse_events(true);
     let error = runtime.publish(Ordered { number: 1 }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotStored);
     assert!(error.to_string().contains("event log"), "{error}");
-    place.sql("DROP TRIGGER refuse");
+    place.refuse_events(false);
     runtime.publish(Ordered { number: 2 }).await.unwrap();
     runtime.settled().await;
     assert_eq!(bank.handled.load(Ordering::SeqCst), 1, "only the second was published");
     runtime.stop().await;
 }
 
-#[tokio::test]
-async fn an_event_of_somebody_without_a_log_is_written_down_when_it_is_handled() {
-    let (place, bank) = (Place::new("foreign"), Arc::new(Bank::default()));
+async fn an_event_of_somebody_without_a_log_is_written_down_when_it_is_handled(place: Place) {
+    let bank = Arc::new(Bank::default());
     let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new());
     let runtime = builder(&place, &bank).broker(broker.clone()).start().await.unwrap();
     let other = Runtime::builder().config(Config::default()).broker(broker).handlers(handlers![idle]).start().await.unwrap();
@@ -242,18 +301,16 @@ impl Broker for Fickle {
     }
 }
 
-#[tokio::test]
-async fn a_publish_that_is_refused_is_not_in_the_log() {
-    let (place, bank) = (Place::new("refused"), Arc::new(Bank::default()));
+async fn a_publish_that_is_refused_is_not_in_the_log(place: Place) {
+    let bank = Arc::new(Bank::default());
     let runtime = builder(&place, &bank).broker(Fickle::new()).start().await.unwrap();
     assert_eq!(runtime.publish(Ordered { number: 1 }).await.unwrap_err().kind(), ErrorKind::NotStored);
     assert!(all(&runtime).await.is_empty());
     runtime.stop().await;
 }
 
-#[tokio::test]
-async fn store_first_publishes_while_the_broker_is_away_and_what_is_left_after_the_next_start() {
-    let (place, bank) = (Place::new("first"), Arc::new(Bank::default()));
+async fn store_first_publishes_while_the_broker_is_away_and_what_is_left_after_the_next_start(place: Place) {
+    let bank = Arc::new(Bank::default());
     bank.open.store(true, Ordering::SeqCst);
     let fickle = Fickle::new();
     let first = || Runtime::builder().config(Config::default()).store(place.url()).store_first().shared_state(bank.clone());

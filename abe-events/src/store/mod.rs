@@ -26,12 +26,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
-pub(crate) use self::first::StoreFirst;
 use self::first::Puts;
+pub(crate) use self::first::StoreFirst;
 pub(crate) use self::inbox::StoreInbox;
-pub(crate) use self::log::{LoggedBroker, keep_short};
-pub use self::log::{EventLog, Fate, LogFilter, LogStatus, LoggedEvent};
 use self::log::Records;
+pub use self::log::{EventLog, Fate, LogFilter, LogStatus, LoggedEvent};
+pub(crate) use self::log::{LoggedBroker, keep_short};
 use self::outbox::Via;
 pub use self::outbox::{IntoOutbox, Outbox, OutboxPublish};
 pub(crate) use self::relay::{Relay, RelaySettings};

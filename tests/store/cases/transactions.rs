@@ -79,4 +79,3 @@ async fn effect_record_and_events(url: &str) {
 async fn effect_record_and_events_commit_together_and_once_with_the_memory_broker() {
     effect_record_and_events("memory://").await;
 }
-

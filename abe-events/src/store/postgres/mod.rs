@@ -4,6 +4,7 @@
 //! statement is sent for each of many messages.
 
 mod inbox;
+mod log;
 mod outbox;
 mod relay;
 mod schema;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, Row as _};
 
+use super::super::first::Puts;
 use super::super::stored::Row;
-use super::super::{BACKLOG_COUNTED_MAX, Backlog, Waiting};
+use super::super::{BACKLOG_COUNTED_MAX, Backlog, Kind, Waiting, error, within};
 use super::statements::Statements;
 use super::{PostgresStore, not_stored};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,17 @@ pub(super) async fn insert(connection: &mut PgConnection, statements: &Statement
     let insert = insert.bind(keys).bind(attributes).bind(payloads).bind(delays);
     insert.execute(connection).await.map_err(not_stored)?;
     Ok(())
+}
+
+impl Puts for PostgresStore {
+    fn put(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(within(Kind::Postgres, ErrorKind::Timeout, async move {
+            // A commit of its own, so that a reply that is lost is told from a statement that failed.
+            let mut tx = self.pool.begin().await.map_err(not_stored)?;
+            insert(&mut tx, &self.statements, rows).await?;
+            tx.commit().await.map_err(|error| error::of_commit(Kind::Postgres, &error))
+        }))
+    }
 }
 
 pub(super) async fn waiting(store: &PostgresStore, max: u32) -> Result<Vec<Waiting>> {

@@ -6,7 +6,7 @@ use super::super::{Kind, error};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Each step leads from the version of its place to the next; steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("log.sql")];
 
 /// The class of our advisory locks, so that no other program is kept waiting: `abes`.
 const LOCK_CLASS: i32 = 0x6162_6573;

@@ -24,6 +24,13 @@ pub(super) struct Statements {
     pub(super) keep_lane: SqlStr,
     pub(super) leave_lane: SqlStr,
     pub(super) settle: SqlStr,
+    pub(super) log_events: SqlStr,
+    pub(super) log_counts: SqlStr,
+    pub(super) log_withdraw: SqlStr,
+    pub(super) log_fates: SqlStr,
+    pub(super) log_find: SqlStr,
+    pub(super) log_fates_of: SqlStr,
+    pub(super) log_prune: SqlStr,
 }
 
 /// A time so many milliseconds, the parameter, from now.
@@ -107,6 +114,44 @@ const SETTLE: &str = concat!(
     "SELECT count(*) FROM kept"
 );
 
+/// The same id again is the same event. In the order of ids, so that no two wait for each other.
+const LOG_EVENTS: &str = "INSERT INTO {s}.abe_event (id, topic, version, time_ms, key, attributes, payload, correlation) \
+     SELECT m.* FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::text[], $7::bytea[], $8::text[]) \
+     AS m (id, topic, version, time_ms, key, attributes, payload, correlation) ORDER BY m.id ON CONFLICT (id) DO NOTHING";
+
+const LOG_COUNTS: &str = "UPDATE {s}.abe_event AS e SET deliveries = coalesce(e.deliveries, 0) + h.count \
+     FROM unnest($1::text[], $2::bigint[]) AS h (id, count) WHERE e.id = h.id";
+
+/// Published before under the same id, it stays.
+const LOG_WITHDRAW: &str = "DELETE FROM {s}.abe_event AS e WHERE id = ANY($1::text[]) AND deliveries IS NULL \
+     AND NOT EXISTS (SELECT 1 FROM {s}.abe_fate WHERE event = e.seq)";
+
+const LOG_FATES: &str = "INSERT INTO {s}.abe_fate AS f (event, subscriber, status, retries, error, at) \
+     SELECT e.seq, $1, h.status, h.retries, h.error, clock_timestamp() \
+     FROM unnest($2::text[], $3::smallint[], $4::int[], $5::text[]) AS h (id, status, retries, error) \
+     JOIN {s}.abe_event AS e ON e.id = h.id ORDER BY e.seq \
+     ON CONFLICT (event, subscriber) DO UPDATE SET status = excluded.status, retries = excluded.retries, \
+     error = coalesce(excluded.error, f.error), at = excluded.at";
+
+const LOG_FIND: &str = "SELECT * FROM (SELECT seq, id, topic, version, time_ms, key, attributes, payload, \
+     (extract(epoch FROM stored) * 1000)::bigint AS stored_ms, deliveries, \
+     CASE WHEN EXISTS (SELECT 1 FROM {s}.abe_fate WHERE event = seq AND status = 2) THEN 2 \
+     WHEN NOT EXISTS (SELECT 1 FROM {s}.abe_fate WHERE event = seq AND status = 0) \
+     AND (SELECT count(*) FROM {s}.abe_fate WHERE event = seq AND status = 1) >= coalesce(deliveries, 1) THEN 1 ELSE 0 END AS status \
+     FROM {s}.abe_event WHERE seq > $1 AND ($2::text IS NULL OR id = $2) AND ($3::text IS NULL OR topic = $3) \
+     AND ($4::text IS NULL OR correlation = $4) \
+     AND ($5::bigint IS NULL OR stored >= 'epoch'::timestamptz + $5 * interval '1 millisecond') \
+     AND ($6::bigint IS NULL OR stored < 'epoch'::timestamptz + $6 * interval '1 millisecond')) AS e \
+     WHERE $7::smallint IS NULL OR status = $7 ORDER BY seq LIMIT $8";
+
+const LOG_FATES_OF: &str = "SELECT event, group_name, name, status, retries, error, (extract(epoch FROM at) * 1000)::bigint \
+     FROM {s}.abe_fate JOIN {s}.abe_subscriber ON number = subscriber WHERE event = ANY($1::bigint[]) ORDER BY event, number";
+
+const LOG_PRUNE: &str = "WITH old AS MATERIALIZED (SELECT seq FROM {s}.abe_event \
+     WHERE stored <= clock_timestamp() - $1 * interval '1 millisecond' ORDER BY stored LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     fates AS (DELETE FROM {s}.abe_fate WHERE event IN (SELECT seq FROM old)), \
+     gone AS (DELETE FROM {s}.abe_event WHERE seq IN (SELECT seq FROM old) RETURNING 1) SELECT count(*) FROM gone";
+
 impl Statements {
     /// The statements for a schema, whose name is an identifier without quotes.
     pub(super) fn new(schema: &str) -> Self {
@@ -135,6 +180,13 @@ impl Statements {
             keep_lane: fenced(KEEP_LANE),
             leave_lane: of("UPDATE {s}.abe_relay SET until = '-infinity' WHERE lane = $1 AND token = $2"),
             settle: fenced(SETTLE),
+            log_events: of(LOG_EVENTS),
+            log_counts: of(LOG_COUNTS),
+            log_withdraw: of(LOG_WITHDRAW),
+            log_fates: of(LOG_FATES),
+            log_find: of(LOG_FIND),
+            log_fates_of: of(LOG_FATES_OF),
+            log_prune: of(LOG_PRUNE),
         }
     }
 }
