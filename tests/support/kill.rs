@@ -187,7 +187,12 @@ fn start(folder: &Path, name: &str) -> Result<Child> {
 
 /// Kills at random moments, and answers how many were killed. `between` is called before each kill, and says how many it killed
 /// itself.
-async fn kill_for_a_while(folder: &Path, kills: usize, random: &mut fastrand::Rng, mut between: impl FnMut(usize) -> usize) -> Result<usize> {
+async fn kill_for_a_while(
+    folder: &Path,
+    kills: usize,
+    random: &mut fastrand::Rng,
+    mut between: impl FnMut(usize) -> usize,
+) -> Result<usize> {
     let mut workers = Vec::new();
     for at in 0..WORKERS {
         workers.push(start(folder, &format!("w{at}"))?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Arguments, AssertSqlSafe, Connection, ConnectOptions, Encode, Postgres, Type};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Encode, Postgres, Type};
 
 use super::config::PostgresBrokerBuilder;
 use super::error::Fault;
@@ -21,7 +21,7 @@ pub(super) type Sql = Arc<str>;
 /// Values for a statement.
 #[derive(Default)]
 pub(super) struct Values {
-    list: PgArguments,
+    pub(super) list: PgArguments,
     unfit: Option<sqlx::Error>,
 }
 

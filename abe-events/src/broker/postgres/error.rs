@@ -67,7 +67,9 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
         }
         sqlx::Error::Io(error) => format!("postgres: the connection failed: {}", error.kind()),
         sqlx::Error::Tls(_) => "postgres: no encrypted connection can be made; see `sslmode` and `sslrootcert`".to_owned(),
-        sqlx::Error::PoolTimedOut => "postgres: no connection could be had in time: is the server there, and are there enough `connections`?".to_owned(),
+        sqlx::Error::PoolTimedOut => {
+            "postgres: no connection could be had in time: is the server there, and are there enough `connections`?".to_owned()
+        }
         sqlx::Error::PoolClosed => "postgres: the broker is closed".to_owned(),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => "postgres: a row holds what this version does not write".to_owned(),
         _ => "postgres: the conversation with the server failed".to_owned(),

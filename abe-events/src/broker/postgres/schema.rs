@@ -72,7 +72,8 @@ fn durability(fsync: &str, pages: &str, commit: &str) -> Durability {
 }
 
 async fn version(db: &Db) -> Result<Option<i32>, Fault> {
-    let there = db.run(&db.sql("SELECT to_regclass($1) IS NOT NULL"), Values::default().and(format!("\"{}\".schema_version", db.schema))).await?;
+    let there =
+        db.run(&db.sql("SELECT to_regclass($1) IS NOT NULL"), Values::default().and(format!("\"{}\".schema_version", db.schema))).await?;
     if there.first().and_then(|row| row.try_get(0).ok()) != Some(true) {
         return Ok(None);
     }
@@ -96,7 +97,11 @@ async fn migrate(tx: &mut PgConnection, db: &Db, steps: &[&str]) -> Result<i32, 
     let run = |text: &str| sqlx::raw_sql(AssertSqlSafe(db.sql(text)));
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))").persistent(false).bind(LOCKS).bind(&*db.schema).execute(&mut *tx).await?;
     // Asked first, for the right to create is demanded even where there is nothing to do.
-    let there = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").persistent(false).bind(format!("\"{}\"", db.schema)).fetch_all(&mut *tx).await?;
+    let there = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL")
+        .persistent(false)
+        .bind(format!("\"{}\"", db.schema))
+        .fetch_all(&mut *tx)
+        .await?;
     if !there.first().map_or(Ok(false), |row| row.try_get(0))? {
         run("CREATE SCHEMA {s}").execute(&mut *tx).await?;
     }
@@ -109,7 +114,9 @@ async fn migrate(tx: &mut PgConnection, db: &Db, steps: &[&str]) -> Result<i32, 
         for step in steps.iter().skip(usize::try_from(held).unwrap_or(0)) {
             run(step).execute(&mut *tx).await?;
         }
-        run(&format!("DELETE FROM {{s}}.schema_version; INSERT INTO {{s}}.schema_version (version) VALUES ({known})")).execute(&mut *tx).await?;
+        run(&format!("DELETE FROM {{s}}.schema_version; INSERT INTO {{s}}.schema_version (version) VALUES ({known})"))
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(held)
 }

@@ -53,7 +53,8 @@ struct Known {
 async fn find(tx: &mut PgConnection, db: &Db, spec: &SubscriptionSpec) -> Result<Option<Known>, sqlx::Error> {
     let sql = "SELECT number, ordered, ARRAY(SELECT pattern FROM {s}.pattern WHERE subscription = number ORDER BY pattern COLLATE \"C\") \
                FROM {s}.subscription WHERE group_name = $1 AND name = $2";
-    let rows = sqlx::query(AssertSqlSafe(db.sql(sql))).persistent(false).bind(spec.group.as_str()).bind(spec.name.as_str()).fetch_all(tx).await?;
+    let rows =
+        sqlx::query(AssertSqlSafe(db.sql(sql))).persistent(false).bind(spec.group.as_str()).bind(spec.name.as_str()).fetch_all(tx).await?;
     let read = |row: &sqlx::postgres::PgRow| Ok(Known { number: row.try_get(0)?, ordered: row.try_get(1)?, patterns: row.try_get(2)? });
     rows.first().map(read).transpose()
 }

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::super::fate::Fate;
 use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Settled, Settlement, Token};
+use super::Seat;
 use super::call::{call, closed, ended};
 use super::claim::{Claim, Handout};
 use super::live::Live;
-use super::Seat;
 use super::settle::{Held, Settle, renew};
 use super::writer::Inbox;
 use crate::error::{ErrorKind, Result};
