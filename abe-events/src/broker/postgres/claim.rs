@@ -145,13 +145,14 @@ impl Claims {
         for (mutant, sound, broken) in [
             ("postgres-attempt-uncounted", "d.attempts + 1", "d.attempts"),
             ("postgres-order-off", "e.place < d.place", "false"),
+            ("postgres-rival-unseen", "{alone}", "true OR"),
             ("postgres-cursor", "{since}", "d.place > $6"),
         ] {
             if crate::mutant::is(mutant) {
                 claim = claim.replace(sound, broken);
             }
         }
-        let claim = db.sql(&claim.replace("{since}", "$6::bigint IS NOT NULL"));
+        let claim = db.sql(&claim.replace("{since}", "$6::bigint IS NOT NULL").replace("{alone}", ""));
         let promote = db.sql(include_str!("promote.sql"));
         Self { db, lives, settles, poll, claim, promote }
     }
@@ -225,7 +226,7 @@ impl Claims {
         Ok(())
     }
 
-    async fn claim(&self, live: &Arc<Live>, group: &[Ask], cursor: &mut i64) -> Result<Found, Fault> {
+    pub(super) async fn claim(&self, live: &Arc<Live>, group: &[Ask], cursor: &mut i64) -> Result<Found, Fault> {
         let max = group.iter().map(|ask| ask.max).sum::<usize>().min(CLAIM_MAX);
         let bytes = group.iter().fold(0_usize, |sum, ask| sum.saturating_add(ask.bytes_max));
         let lease = group.first().map_or(Duration::ZERO, |ask| ask.lease);
@@ -296,9 +297,9 @@ impl Claims {
 }
 
 /// What a statement claimed, in the order of places.
-struct Found {
+pub(super) struct Found {
     began: Instant,
-    rows: Vec<Claimed>,
+    pub(super) rows: Vec<Claimed>,
 }
 
 impl Found {

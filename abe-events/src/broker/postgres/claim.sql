@@ -1,10 +1,21 @@
-WITH free AS MATERIALIZED (
-    SELECT d.place, d.bytes, d.token IS NOT NULL AS held FROM {s}.delivery AS d
+WITH first AS MATERIALIZED (
+    SELECT d.place, d.bytes, d.line, d.token IS NOT NULL AS held FROM {s}.delivery AS d
     WHERE d.subscription = $1 AND NOT d.parked AND NOT d.lined AND d.until <= clock_timestamp() AND {since}
       -- Order per key: never while an earlier one is there, in whatever state.
       AND (d.line IS NULL OR NOT EXISTS (
           SELECT 1 FROM {s}.delivery AS e WHERE e.subscription = d.subscription AND e.line = d.line AND e.place < d.place))
     ORDER BY d.place LIMIT $2 FOR UPDATE OF d SKIP LOCKED
+), rival AS MATERIALIZED (
+    -- One with a later place may have been committed before, and be in somebody's hands: it is locked, and so seen as it is
+    -- now. If somebody else has it locked, it may just be handed out.
+    SELECT f.place, e.until <= clock_timestamp() AS free FROM first AS f JOIN {s}.delivery AS e
+        ON e.subscription = $1 AND e.line = f.line AND e.place > f.place AND NOT e.parked AND NOT e.lined
+    FOR UPDATE OF e SKIP LOCKED
+), free AS (
+    SELECT f.place, f.bytes, f.held FROM first AS f
+    WHERE f.line IS NULL OR {alone} (SELECT count(*) FROM rival AS r WHERE r.place = f.place AND r.free) =
+        (SELECT count(*) FROM {s}.delivery AS e
+         WHERE e.subscription = $1 AND e.line = f.line AND e.place > f.place AND NOT e.parked AND NOT e.lined)
 ), taken AS (
     SELECT place, held FROM (
         SELECT place, held, sum(bytes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM free

@@ -21,7 +21,7 @@ pub(super) type Sql = Arc<str>;
 /// Values for a statement.
 #[derive(Default)]
 pub(super) struct Values {
-    list: PgArguments,
+    pub(super) list: PgArguments,
     unfit: Option<sqlx::Error>,
 }
 

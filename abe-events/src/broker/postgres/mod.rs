@@ -23,6 +23,8 @@ mod routes;
 mod schema;
 mod settle;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use tokio::sync::oneshot;
 
 use super::super::stored::Stored;
@@ -171,7 +172,7 @@ pub(super) struct Outcome {
     deliveries: Vec<u64>,
     given: BTreeMap<i32, Given>,
     /// The keys of those that stand behind another, if any may.
-    lined: Vec<(i32, Vec<u8>)>,
+    pub(super) lined: Vec<(i32, Vec<u8>)>,
 }
 
 /// A delay in microseconds, rounded up; `None` for none.
@@ -179,16 +180,17 @@ pub(super) fn micros(delay: Duration) -> Option<i64> {
     (!delay.is_zero()).then(|| i64::try_from(delay.min(LATEST).as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX))
 }
 
-/// Stores works in one statement: all of them, or none.
-pub(super) async fn store(db: &Db, sql: &Statements, routes: &mut Routes, works: &[Publish]) -> Result<Outcome, Fault> {
-    for _ in 0..READS_MAX {
-        let epoch = match routes.epoch {
-            Some(epoch) => epoch,
-            None => {
-                routes.read(db).await?;
-                routes.epoch.ok_or_else(stale)?
-            }
-        };
+/// A statement that stores works, all of them or none; it answers a row unless the subscriptions have changed.
+pub(super) struct Arranged<'a> {
+    pub(super) text: &'a Sql,
+    pub(super) values: Values,
+    pub(super) outcome: Outcome,
+    /// The keys in whose lines something is put.
+    pub(super) keys: HashSet<(i32, Vec<u8>)>,
+}
+
+impl<'a> Arranged<'a> {
+    pub(super) fn new(sql: &'a Statements, routes: &mut Routes, epoch: i64, works: &[Publish]) -> Self {
         let (mut columns, mut seen, mut outcome) = (Columns::default(), HashSet::new(), Outcome::default());
         for work in works {
             let delay = micros(work.delay);
@@ -203,23 +205,43 @@ pub(super) async fn store(db: &Db, sql: &Statements, routes: &mut Routes, works:
             }
             outcome.deliveries.push((columns.messages.len() - before) as u64);
         }
-        let ordered = !seen.is_empty();
-        let (text, values) = match (columns.ids.is_empty(), ordered) {
+        let (text, values) = match (columns.ids.is_empty(), seen.is_empty()) {
             (true, _) => (&sql.epoch, Values::default().and(epoch)),
-            (_, true) => (&sql.lined, columns.values(epoch)),
-            (_, false) => (&sql.plain, columns.values(epoch)),
+            (_, false) => (&sql.lined, columns.values(epoch)),
+            (_, true) => (&sql.plain, columns.values(epoch)),
         };
-        let rows = db.run(text, values).await?;
-        let Some(row) = rows.first() else {
-            // Somebody subscribed since; nothing was stored.
-            routes.forget();
-            continue;
-        };
-        let lined: i64 = row.try_get(1).map_err(Fault::of)?;
-        if lined > 0 {
-            outcome.lined = seen.into_iter().map(|(subscription, key)| (subscription, key.to_vec())).collect();
+        let keys = seen.into_iter().map(|(subscription, key)| (subscription, key.to_vec())).collect();
+        Self { text, values, outcome, keys }
+    }
+}
+
+impl Outcome {
+    /// What was stored, by the row that was answered; `None` when somebody has subscribed since, and nothing was stored.
+    pub(super) fn of(mut self, keys: HashSet<(i32, Vec<u8>)>, rows: &[PgRow]) -> Result<Option<Self>, Fault> {
+        let Some(row) = rows.first() else { return Ok(None) };
+        if row.try_get::<i64, _>(1).map_err(Fault::of)? > 0 {
+            self.lined = keys.into_iter().collect();
         }
-        return Ok(outcome);
+        Ok(Some(self))
+    }
+}
+
+/// Stores works in one statement: all of them, or none.
+async fn store(db: &Db, sql: &Statements, routes: &mut Routes, works: &[Publish]) -> Result<Outcome, Fault> {
+    for _ in 0..READS_MAX {
+        let epoch = match routes.epoch {
+            Some(epoch) => epoch,
+            None => {
+                routes.read(db).await?;
+                routes.epoch.ok_or_else(stale)?
+            }
+        };
+        let Arranged { text, values, outcome, keys } = Arranged::new(sql, routes, epoch, works);
+        let rows = db.run(text, values).await?;
+        match outcome.of(keys, &rows)? {
+            Some(outcome) => return Ok(outcome),
+            None => routes.forget(),
+        }
     }
     Err(stale())
 }
