@@ -62,6 +62,16 @@ impl Place {
         "until"
     }
 
+    /// The broker for processes that share a store, if it is in the same database.
+    pub(crate) fn broker(_: &str) -> Option<String> {
+        None
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<sqlx::Transaction<'static, Postgres>> {
+        pool.begin().await
+    }
+
     /// How a statement names one of the store's tables.
     pub(crate) fn table(name: &str) -> String {
         format!("abe_events.abe_{name}")

@@ -6,6 +6,8 @@ mod batches;
 mod inbox;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/kills.rs"]
+mod kills;
 #[path = "../cases/outbox.rs"]
 mod outbox;
 mod place;

@@ -68,6 +68,16 @@ impl Place {
         "until_ms"
     }
 
+    /// The broker for processes that share a store, if it is in the same database.
+    pub(crate) fn broker(url: &str) -> Option<String> {
+        Some(url.to_owned())
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn begin(pool: &SqlitePool) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+        pool.begin_with("BEGIN IMMEDIATE").await
+    }
+
     /// How a statement names one of the store's tables.
     pub(crate) fn table(name: &str) -> String {
         format!("abe_{name}")
