@@ -36,6 +36,8 @@ pub struct RuntimeBuilder {
     observer: Option<Arc<dyn Observer>>,
     lease: Option<Duration>,
     store: Option<String>,
+    event_log: Option<Duration>,
+    store_first: bool,
     pool: Pool,
 }
 
@@ -96,6 +98,28 @@ impl RuntimeBuilder {
     #[cfg(feature = "postgres")]
     pub fn postgres_pool(mut self, pool: sqlx::PgPool) -> Self {
         self.pool = Pool::Postgres(pool);
+        self
+    }
+
+    /// Keeps a log of every event, published or handled, for so long: what became of it in each subscription, with retries
+    /// and the last error. Read by [`Runtime::event_log`]. Needs a store. Default: no log.
+    ///
+    /// It costs: an event is written down before it is published, in a transaction that concurrent publishes share, and
+    /// handing over within the process goes the longer way.
+    pub fn event_log(mut self, keep: Duration) -> Self {
+        self.event_log = Some(keep);
+        self
+    }
+
+    /// Lets every publish go into the store first, with `Ok` as soon as it is there; a relay brings it to the broker, in
+    /// order per key, and does so after the next start for what a crash left behind. While the broker is away,
+    /// publishing goes on. Needs a store. Default: publishes go straight to the broker.
+    ///
+    /// It is for a broker that may be away or that forgets, as the memory broker does; where the broker is the store's own
+    /// database it doubles the work. A delay counts from when the relay publishes, and a publish in a full queue waits
+    /// there, not here: the store is what bounds it.
+    pub fn store_first(mut self) -> Self {
+        self.store_first = true;
         self
     }
 
@@ -202,7 +226,7 @@ impl RuntimeBuilder {
         let (declared, config) = self.into_parts()?;
         let broker = match broker {
             Some(broker) => Connected { broker, owned: false },
-            None => Connected { broker: crate::connect::connect(&config.url)?, owned: true },
+            None => Connected { broker: crate::connect::connect(&config.url).await?, owned: true },
         };
         let url = broker.owned.then_some(config.url.as_str());
         let stored = if cfg!(any(feature = "sqlite", feature = "postgres")) || config.store.is_none() {
@@ -236,6 +260,8 @@ impl RuntimeBuilder {
         if let Some(store) = self.store {
             config.store = Some(store);
         }
+        config.event_log = self.event_log.or(config.event_log);
+        config.store_first |= self.store_first;
         config.shutdown_grace = self.shutdown_grace.unwrap_or(config.shutdown_grace);
         config.max_hops = self.max_hops.unwrap_or(config.max_hops);
         if let Some(defaults) = &self.defaults {

@@ -153,6 +153,41 @@ impl Runtime {
         crate::store::Outbox::new(inner.stored.store(), &inner.publisher, transaction.into_via())
     }
 
+    /// The log of every event and what became of it, if one is kept: [`RuntimeBuilder::event_log`], or `event_log:` in the
+    /// configuration.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example() -> abe_events::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use abe_events::Runtime;
+    /// use abe_events::runtime::{LogFilter, LogStatus};
+    ///
+    /// let runtime = Runtime::builder().store("sqlite://events.db").event_log(Duration::from_secs(7 * 24 * 3600)).start().await?;
+    /// let failed = LogFilter { status: Some(LogStatus::Failed), ..LogFilter::default() };
+    /// for event in runtime.event_log()?.list(&failed).await? {
+    ///     println!("{} {:?}", event.message.topic(), event.fates);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when there is no log.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub fn event_log(&self) -> Result<crate::store::EventLog<'_>> {
+        let inner = self.inner();
+        match inner.stored.store().filter(|_| inner.config.event_log.is_some()) {
+            Some(store) => Ok(crate::store::EventLog::new(store)),
+            None => {
+                let text = "this runtime keeps no event log; say `.event_log(..)` on the builder, or `event_log:` in the configuration";
+                Err(Error::new(ErrorKind::Unsupported, text))
+            }
+        }
+    }
+
     /// Publishes a message that was made elsewhere: read from bytes, or relayed. Keeps its id.
     ///
     /// # Errors

@@ -56,12 +56,14 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
     }
     let shutdown = Arc::new(Shutdown::new());
     let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
-    let publisher = Publisher::new(broker.clone(), limits.clone());
+    let broker = extras.stored.logged(broker, config.event_log)?;
+    let publisher = extras.stored.publisher(&broker, &limits, config.store_first)?;
     let around = Surroundings {
         config: &config,
         broker: &broker,
         publisher: &publisher,
         shutdown: &shutdown,
+        gate: Arc::default(),
         observer: extras.observer,
         lease: extras.lease,
         stored: &extras.stored,
@@ -84,7 +86,7 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
         }
     }
     let durable = broker.capabilities().durability > Durability::Process;
-    let relaying = extras.stored.start(&publisher, extras.lease.unwrap_or(LEASE), durable);
+    let relaying = extras.stored.start(&Publisher::new(broker.clone(), limits.clone()), extras.lease.unwrap_or(LEASE), durable);
     tell(&report, broker.capabilities());
     shutdown.advance(RuntimeState::Running);
     let inner = Inner {
@@ -134,6 +136,7 @@ struct Surroundings<'a> {
     broker: &'a Arc<dyn Broker>,
     publisher: &'a Publisher,
     shutdown: &'a Arc<Shutdown>,
+    gate: Arc<lane::Gate>,
     observer: Option<Arc<dyn Observer>>,
     lease: Option<Duration>,
     stored: &'a Stored,
@@ -163,6 +166,7 @@ async fn subscribe(plan: &Planned, worker: BoxWorker, transacts: bool, around: &
         policy,
         publisher: around.publisher.clone(),
         shutdown: around.shutdown.clone(),
+        gate: around.gate.clone(),
         observer: around.observer.clone(),
         hops_max: around.config.max_hops,
         payload_bytes_max: around.config.payload_bytes_max,

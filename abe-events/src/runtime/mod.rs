@@ -22,6 +22,8 @@ pub(crate) use self::observer::Observer;
 pub use self::shutdown::{RuntimeState, Stopped};
 pub use crate::broker::{DeadLetter, DeadLetterFilter};
 use crate::error::{Error, Result};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use crate::store::{EventLog, Fate, LogFilter, LogStatus, LoggedEvent};
 pub use crate::registry::{Finding, HandlerSummary, Report, Severity};
 
 /// Starts everything: reads `config.yaml` and the environment, takes the handlers found at link time, connects,

@@ -1,12 +1,14 @@
 //! A runtime without a SQL store, in a build that has none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::monitor::OutboxMonitor;
+use crate::broker::Broker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::States;
 use crate::inbox::{Inbox, MemoryInbox, Transactions};
-use crate::publisher::Publisher;
+use crate::publisher::{Limits, Publisher};
 use crate::registry::Planned;
 
 /// No pool can be given.
@@ -30,6 +32,14 @@ impl Stored {
         None
     }
 
+    pub(super) fn logged(&self, broker: Arc<dyn Broker>, keep: Option<Duration>) -> Result<Arc<dyn Broker>> {
+        if keep.is_none() { Ok(broker) } else { Err(without("an event log")) }
+    }
+
+    pub(super) fn publisher(&self, broker: &Arc<dyn Broker>, limits: &Arc<Limits>, store_first: bool) -> Result<Publisher> {
+        if store_first { Err(without("publishing into the store first")) } else { Ok(Publisher::new(broker.clone(), limits.clone())) }
+    }
+
     pub(super) async fn inbox(&self, plan: &Planned, _: Duration) -> Result<Option<Box<dyn Inbox>>> {
         Ok(plan.policy.idempotent.map(|window| Box::new(MemoryInbox::new(window)) as Box<dyn Inbox>))
     }
@@ -43,6 +53,11 @@ impl Stored {
     }
 
     pub(super) async fn close(&self) {}
+}
+
+fn without(what: &str) -> Error {
+    let text = format!("{what} needs a store, and this build has none; add the feature `sqlite` or `postgres` to abe-events in Cargo.toml");
+    Error::new(ErrorKind::Start, text)
 }
 
 /// No relay.

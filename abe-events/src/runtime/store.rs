@@ -7,18 +7,19 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::monitor::OutboxMonitor;
+use crate::broker::Broker;
 use crate::connect::store::{is_one_file, is_store, open_store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::States;
 use crate::inbox::{Inbox, MemoryInbox, Transactions};
 use crate::policy::IDEMPOTENT_WINDOW;
-use crate::publisher::Publisher;
+use crate::publisher::{Limits, Publisher};
 use crate::registry::Planned;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Database, RelaySettings, Store, StoreInbox, StoreTransactions};
+use crate::store::{Database, LoggedBroker, RelaySettings, Store, StoreFirst, StoreInbox, StoreTransactions, keep_short};
 
 /// Where a builder's store comes from, beside the configuration.
 #[derive(Default)]
@@ -90,6 +91,25 @@ impl Stored {
         Some(OutboxMonitor { relayed, pending: backlog.pending, refused: backlog.refused, oldest: backlog.oldest })
     }
 
+    /// The broker with the event log beside it, if one is kept.
+    pub(super) fn logged(&self, broker: Arc<dyn Broker>, keep: Option<Duration>) -> Result<Arc<dyn Broker>> {
+        let Some(keep) = keep else { return Ok(broker) };
+        let Some(store) = &self.0 else { return Err(without("an event log")) };
+        tokio::spawn(keep_short(Arc::downgrade(&store.database), keep));
+        Ok(Arc::new(LoggedBroker::new(broker, store)))
+    }
+
+    /// What the program and its handlers publish with.
+    pub(super) fn publisher(&self, broker: &Arc<dyn Broker>, limits: &Arc<Limits>, store_first: bool) -> Result<Publisher> {
+        if !store_first {
+            return Ok(Publisher::new(broker.clone(), limits.clone()));
+        }
+        let Some(store) = &self.0 else { return Err(without("publishing into the store first")) };
+        // Counted when the relay has published it.
+        let uncounted = Arc::new(Limits::new(limits.payload_bytes_max));
+        Ok(Publisher::new(Arc::new(StoreFirst::new(broker.clone(), store.clone())), uncounted))
+    }
+
     /// The record of an idempotent subscription.
     pub(super) async fn inbox(&self, plan: &Planned, lease: Duration) -> Result<Option<Box<dyn Inbox>>> {
         let Some(window) = plan.policy.idempotent else { return Ok(None) };
@@ -124,6 +144,11 @@ impl Stored {
             store.database.close().await;
         }
     }
+}
+
+fn without(what: &str) -> Error {
+    let text = format!("{what} needs a store, and there is none; say `.store(..)` on the builder, or `store:` in the configuration");
+    Error::new(ErrorKind::Start, text)
 }
 
 /// The relay of a running runtime.

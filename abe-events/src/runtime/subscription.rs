@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use super::lane::Gate;
 use super::monitor::LaneStats;
 use super::observer::Observer;
 use super::shutdown::Shutdown;
@@ -32,6 +33,8 @@ pub(crate) struct Subscription {
     pub(crate) transactions: Option<Box<dyn Transactions>>,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Arc<Shutdown>,
+    /// The runtime's own: lets one suspect through at a time.
+    pub(crate) gate: Arc<Gate>,
     /// The test kit, if it looks in.
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Longer chains end in dead letters.

@@ -5,7 +5,10 @@
 //! same file names; what they share stands here and knows neither.
 
 mod error;
+mod first;
+mod group;
 mod inbox;
+mod log;
 mod outbox;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
@@ -19,11 +22,16 @@ mod tx;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::first::StoreFirst;
+use self::first::Puts;
 pub(crate) use self::inbox::StoreInbox;
+pub(crate) use self::log::{LoggedBroker, keep_short};
+pub use self::log::{EventLog, Fate, LogFilter, LogStatus, LoggedEvent};
+use self::log::Records;
 use self::outbox::Via;
 pub use self::outbox::{IntoOutbox, Outbox, OutboxPublish};
 pub(crate) use self::relay::{Relay, RelaySettings};
@@ -105,7 +113,7 @@ pub(crate) struct Backlog {
 const BACKLOG_COUNTED_MAX: i64 = 100_000;
 
 /// What a database does for the store. Times are the database's own; every call ends in its time.
-pub(crate) trait Database: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Database: Records + Puts + fmt::Debug + Send + Sync + 'static {
     fn kind(&self) -> Kind;
 
     /// The number of a subscription, given on first sight.
@@ -216,4 +224,9 @@ const TIME_MAX_MS: i64 = 100 * 366 * 24 * 3_600_000;
 /// A duration in the milliseconds that databases count in.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).map_or(TIME_MAX_MS, |ms| ms.min(TIME_MAX_MS))
+}
+
+/// A time from the milliseconds that databases count in.
+fn time_of(ms: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or_default())
 }

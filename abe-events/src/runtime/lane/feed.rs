@@ -13,9 +13,11 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::fetch::Fetch;
 use super::renewal::Renewal;
 use super::settle::Settling;
+use super::suspect::{self, Pass};
+use super::tally::Kind;
 use super::transaction::Transacting;
 use super::verdict::Verdicts;
-use crate::broker::{Delivery, FailureKind, Messages, Origin};
+use crate::broker::{Delivery, FailureKind, Messages, Origin, Verdict};
 use crate::error::Error;
 use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation, Transact};
 use crate::lane_scope;
@@ -55,6 +57,8 @@ pub(super) struct LaneFeed<'a> {
     in_attempt: u64,
     reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
     publishing: Option<Boxed<'a, Result<(), Error>>>,
+    /// Held while a suspect of this lane runs, or is about to.
+    pass: Option<Pass>,
     outer_scope: Option<Origin>,
 }
 
@@ -91,6 +95,7 @@ impl<'a> LaneFeed<'a> {
             in_attempt: 0,
             reserving: None,
             publishing: None,
+            pass: None,
             outer_scope: None,
         }
     }
@@ -103,6 +108,7 @@ impl<'a> LaneFeed<'a> {
         if let Some(lane) = &mut self.transacting {
             lane.reset();
         }
+        self.pass = None;
     }
 
     /// Releases what was not started and carries out what is left to settle.
@@ -130,6 +136,7 @@ impl<'a> LaneFeed<'a> {
                     self.stats.leases_lost.add(1);
                     renewal.let_go(token);
                     self.waiting.pop_front();
+                    self.pass = None;
                     continue;
                 }
                 renewal.hold(token);
@@ -144,6 +151,10 @@ impl<'a> LaneFeed<'a> {
 
     fn refusal(&self, delivery: &Delivery) -> Option<Ended> {
         let message = &delivery.message;
+        if suspect::is_given_up(delivery, self.subscription.policy.retry.attempts) {
+            let text = "the attempts before this one ended without a word: the process died, or its lease was lost";
+            return Some(Ended::failed(FailureKind::Crash, text));
+        }
         if message.hops() > self.subscription.hops_max && !(mutant::is("hops-unlimited") && message.hops() < 100) {
             let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
             let text = format!(
@@ -201,6 +212,7 @@ impl Feed for LaneFeed<'_> {
                 // What was not started goes back and costs no attempt.
                 return Poll::Ready(None);
             }
+            ready!(self.poll_isolate(cx));
             if let Some(delivery) = self.next_waiting() {
                 if self.settling.is_full() {
                     // Verdicts are carried out while there is more to do; if that takes time, so be it afterwards.
@@ -356,6 +368,7 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn done(&mut self, delivery: Delivery, key: Option<InboxKey>, ended: Ended) {
+        self.pass = None;
         let ended = match &self.subscription.observer {
             Some(observer) => observer.after(self.subscription.name(), &delivery, ended),
             None => ended,
@@ -373,6 +386,29 @@ impl Feed for LaneFeed<'_> {
 }
 
 impl LaneFeed<'_> {
+    /// Sees to it that a suspect runs alone: ready when the next that waits may start.
+    fn poll_isolate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let attempts = self.subscription.policy.retry.attempts;
+        let is_next = |next: &Delivery| suspect::is_suspect(next) && !suspect::is_given_up(next, attempts);
+        if !self.waiting.front().is_some_and(is_next) {
+            self.pass = None;
+            return Poll::Ready(());
+        }
+        if self.pass.is_none() {
+            self.pass = self.subscription.gate.enter();
+            // Where no other suspect runs, this one stays; what it could take along does not.
+            let stays = usize::from(self.pass.is_some());
+            for delivery in self.waiting.split_off(stays) {
+                let after = if suspect::is_suspect(&delivery) { suspect::wait() } else { Duration::ZERO };
+                self.stats.released.add(1);
+                self.settling.push(delivery, Verdict::Release { after }, Kind::Again);
+            }
+            self.fetch.take_one_next();
+        }
+        // Before it starts, what went back must have arrived.
+        self.settling.poll_flush(cx)
+    }
+
     /// Ready when what the worker holds is somebody else's by now.
     pub(super) fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(renewal) = &mut self.renewal else { return Poll::Pending };

@@ -42,6 +42,8 @@ pub(super) struct Fetch<'a> {
     chunk: Option<Chunk>,
     /// When the round to the broker began that is under way: with the settlement of what was handled.
     round_began: Option<Instant>,
+    /// Whether the next call asks for a single delivery.
+    one_next: bool,
     closed: bool,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Fetch<'a> {
             shared,
             chunk: None,
             round_began: None,
+            one_next: false,
             closed: false,
         }
     }
@@ -78,6 +81,11 @@ impl<'a> Fetch<'a> {
             self.round_began = Some(now);
             self.adapt(now);
         }
+    }
+
+    /// What comes may have to run alone: the next call takes a single delivery.
+    pub(super) fn take_one_next(&mut self) {
+        self.one_next = true;
     }
 
     /// Deliveries into `into`: `true` when there are some, `false` when the consumer is closed.
@@ -98,7 +106,8 @@ impl<'a> Fetch<'a> {
                 }
                 None => {
                     // The emptied queue's memory goes round: queue → vector → broker → queue.
-                    match self.consumer.receive(self.lane, self.appetite, std::mem::take(into).into()).at_hand() {
+                    let max = if std::mem::take(&mut self.one_next) { 1 } else { self.appetite };
+                    match self.consumer.receive(self.lane, max, std::mem::take(into).into()).at_hand() {
                         Ok(received) => received,
                         Err(receiving) => {
                             self.receiving = Some(receiving);

@@ -4,6 +4,7 @@
 //! again and again whether the file is free. Other processes and the broker's own connection are waited for by SQLite.
 
 mod inbox;
+mod log;
 mod outbox;
 mod relay;
 mod schema;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
+use super::super::first::Puts;
 use super::super::stored::Row;
-use super::super::{BACKLOG_COUNTED_MAX, Backlog, Waiting};
+use super::super::{BACKLOG_COUNTED_MAX, Backlog, Kind, Waiting, within};
 use super::{SqliteStore, not_stored, now};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// Rows of one statement: each has nine values, and a statement has room for 32,766.
 const ROWS_MAX: usize = 1_000;
@@ -29,6 +31,16 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> R
         insert.build().persistent(rows.len() == 1).execute(&mut *connection).await.map_err(not_stored)?;
     }
     Ok(())
+}
+
+impl Puts for SqliteStore {
+    fn put(&self, rows: Vec<Row>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(within(Kind::Sqlite, ErrorKind::Timeout, async move {
+            let mut write = self.write(&self.pool).await?;
+            insert(&mut write.tx, &rows).await?;
+            write.commit().await
+        }))
+    }
 }
 
 pub(super) async fn waiting(store: &SqliteStore, max: u32) -> Result<Vec<Waiting>> {

@@ -10,7 +10,7 @@ use super::super::{Kind, error};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Each step leads from the version of its place to the next; steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("log.sql")];
 
 /// The first version in which resetting the write-ahead log cannot damage the file.
 const LIBRARY_MIN: (u32, u32, u32) = (3, 51, 3);

@@ -1,29 +1,43 @@
-//! `kill -9`, again and again, on two processes that share one SQLite file: nothing acknowledged is lost.
+//! `kill -9`, again and again, on processes that share one broker: nothing acknowledged is lost. Included by `#[path]`.
 //!
 //! The supervisor starts this binary again as a worker, which publishes, handles, retries and gives up, and keeps a synced
 //! journal of what it was told. Workers are killed at random moments; at the end everything is drained and compared.
-//! `ABE_KILLS` sets how many kills (20), `ABE_KILL_SEED` repeats a run. A kill is not a power failure: that `synchronous`
-//! is on cannot be seen here.
+//! `ABE_KILLS` sets how many kills (20), `ABE_KILL_SEED` repeats a run.
+
+#![allow(unreachable_pub, reason = "included from wherever it is needed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use abe_events::broker::sqlite::{__rusqlite as rusqlite, SqliteBroker};
 use abe_events::broker::{Broker, Consumer, Delivery, Failure, FailureKind, Messages, Outgoing, Settlement, SubscriptionSpec, Verdict};
 use abe_events::{Message, Name, Payload, Topic, TopicPattern};
 
-const WORKERS: usize = 2;
+/// How many processes there are.
+pub const WORKERS: usize = 2;
 const PUBLISHERS: usize = 4;
 const IN_FLIGHT: u32 = 16;
 const LEASE: Duration = Duration::from_secs(2);
 const SUBSCRIPTIONS: [&str; 2] = ["plain", "ordered"];
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// The pause after a fault that passes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a fault of the broker means to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    /// There must be none.
+    Fatal,
+    /// A server may be away for a while.
+    Pass,
+}
+
+pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A file of lines; a line counts once it is synced.
 struct Journal(File);
@@ -64,7 +78,7 @@ fn now() -> u128 {
 }
 
 /// Publishes one after another under a key of its own, and notes what it tries before and what succeeded after.
-async fn publisher(broker: Arc<SqliteBroker>, folder: PathBuf, name: String) -> Result {
+async fn publisher(broker: Arc<dyn Broker>, folder: PathBuf, name: String) -> Result {
     let (mut tried, mut stored) = (Journal::new(&folder, "tried", &name)?, Journal::new(&folder, "stored", &name)?);
     for number in 0.. {
         // Which it is says what becomes of it: every seventh fails once, every eleventh for good, every fifth is delayed.
@@ -97,11 +111,17 @@ fn verdict_of(delivery: &Delivery) -> Verdict {
 }
 
 /// Handles what comes; an effect is on disk before its delivery is settled. Ends after a time of silence, if one is given.
-async fn handler(consumer: Arc<dyn Consumer>, mut effects: Journal, name: &str, silence: Option<Duration>) -> Result {
+async fn handler(consumer: Arc<dyn Consumer>, mut effects: Journal, name: &str, silence: Option<Duration>, faults: Faults) -> Result {
     loop {
         let received = consumer.receive(0, 8, Vec::new());
         let deliveries = match silence {
-            None => received.await?,
+            None => match received.await {
+                Err(error) if faults == Faults::Pass && error.is_retryable() => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                received => received?,
+            },
             Some(silence) => match tokio::time::timeout(silence, received).await {
                 Ok(received) => received?,
                 Err(_silent) if consumer.depth().pending() == 0 => return Ok(()),
@@ -123,24 +143,28 @@ async fn handler(consumer: Arc<dyn Consumer>, mut effects: Journal, name: &str, 
             settlements.push(Settlement { delivery, verdict });
         }
         effects.note(&note)?;
-        let settled = consumer.settle(settlements).await;
-        if let Some((_, error)) = settled.failed.first() {
-            return Err(format!("a settlement failed: {error}").into());
+        loop {
+            let settled = consumer.settle(settlements).await;
+            let Some((_, error)) = settled.failed.first() else { break };
+            if faults == Faults::Fatal {
+                return Err(format!("a settlement failed: {error}").into());
+            }
+            tokio::time::sleep(PAUSE).await;
+            settlements = settled.failed.into_iter().map(|(settlement, _)| settlement).collect();
         }
     }
 }
 
-/// A worker, when the supervisor started this binary as one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn worker() -> Result {
+/// What a worker does: publishes and handles until it is killed. A fault ends it, and is left in the folder.
+pub async fn work<F: Future<Output = abe_events::Result<Arc<dyn Broker>>>>(open: impl FnOnce(PathBuf) -> F, faults: Faults) -> Result {
     let Ok(folder) = std::env::var("ABE_KILL_FOLDER") else { return Ok(()) };
     let (folder, name) = (PathBuf::from(folder), std::env::var("ABE_KILL_NAME")?);
-    let broker = Arc::new(SqliteBroker::builder(folder.join("events.db")).open()?);
+    let broker = open(folder.clone()).await?;
     let mut tasks = tokio::task::JoinSet::new();
     for subscription in SUBSCRIPTIONS {
         let consumer = broker.subscribe(&spec(subscription)?).await?;
         let effects = Journal::new(&folder, "effects", &format!("{name}-{subscription}"))?;
-        tasks.spawn(async move { handler(consumer, effects, subscription, None).await });
+        tasks.spawn(async move { handler(consumer, effects, subscription, None, faults).await });
     }
     for at in 0..PUBLISHERS {
         tasks.spawn(publisher(broker.clone(), folder.clone(), format!("{name}-{at}")));
@@ -161,14 +185,17 @@ fn start(folder: &Path, name: &str) -> Result<Child> {
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
-/// Kills at random moments, and answers how many were killed.
-async fn kill_for_a_while(folder: &Path, kills: usize, random: &mut fastrand::Rng) -> Result<usize> {
+/// Kills at random moments, and answers how many were killed. `between` is called before each kill, and says how many it killed
+/// itself.
+async fn kill_for_a_while(folder: &Path, kills: usize, random: &mut fastrand::Rng, mut between: impl FnMut(usize) -> usize) -> Result<usize> {
     let mut workers = Vec::new();
     for at in 0..WORKERS {
         workers.push(start(folder, &format!("w{at}"))?);
     }
+    let mut others = 0;
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(random.u64(30..500))).await;
+        others += between(kill);
         let at = random.usize(0..WORKERS);
         workers[at].kill()?;
         workers[at].wait()?;
@@ -179,39 +206,42 @@ async fn kill_for_a_while(folder: &Path, kills: usize, random: &mut fastrand::Rn
         worker.kill()?;
         worker.wait()?;
     }
-    Ok(kills + WORKERS)
+    Ok(kills + others + WORKERS)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_by_kill_9() -> Result {
-    if std::env::var("ABE_KILL_FOLDER").is_ok() {
-        return Ok(());
-    }
+/// The whole campaign; `open` opens the broker in a folder. Answers a report.
+pub async fn campaign<F: Future<Output = abe_events::Result<Arc<dyn Broker>>>>(
+    title: &str,
+    faults: Faults,
+    open: impl Fn(PathBuf) -> F,
+    between: impl FnMut(usize) -> usize,
+    look: impl FnOnce(&Path) -> Result,
+) -> Result {
     let kills = std::env::var("ABE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
     let seed = std::env::var("ABE_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    let folder = std::env::temp_dir().join(format!("abe-events-kill-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("abe-events-kill-{title}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
     // Both subscriptions exist before the first publish.
-    let broker = SqliteBroker::builder(folder.join("events.db")).open()?;
+    let broker = open(folder.clone()).await?;
     for name in SUBSCRIPTIONS {
         broker.subscribe(&spec(name)?).await?;
     }
     broker.close().await?;
 
-    let killed = kill_for_a_while(&folder, kills, &mut fastrand::Rng::with_seed(seed)).await?;
-    let faults: Vec<_> = std::fs::read_dir(&folder)?
+    let killed = kill_for_a_while(&folder, kills, &mut fastrand::Rng::with_seed(seed), between).await?;
+    let found: Vec<_> = std::fs::read_dir(&folder)?
         .filter_map(|entry| entry.ok().filter(|entry| entry.file_name().to_string_lossy().starts_with("fault-")))
         .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
         .collect();
-    assert!(faults.is_empty(), "seed {seed}: {faults:?}");
+    assert!(found.is_empty(), "seed {seed}: {found:?}");
 
-    let broker = SqliteBroker::builder(folder.join("events.db")).open()?;
+    let broker = open(folder.clone()).await?;
     let mut left = 0;
     for name in SUBSCRIPTIONS {
         let consumer = broker.subscribe(&spec(name)?).await?;
         left += consumer.depth().pending();
-        handler(consumer, Journal::new(&folder, "effects", &format!("drain-{name}"))?, name, Some(2 * LEASE)).await?;
+        handler(consumer, Journal::new(&folder, "effects", &format!("drain-{name}"))?, name, Some(2 * LEASE), faults).await?;
     }
     let letters = broker.dead_letters().list(&Default::default()).await?;
     broker.close().await?;
@@ -219,9 +249,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9() -> Result {
         letters.iter().map(|letter| (letter.subscription.to_string(), letter.message.id().to_string())).collect();
     assert_eq!(dead.len(), letters.len(), "one dead letter for each message and subscription");
     let report = compare(&folder, &dead, killed)?;
-    look_at_file(&folder)?;
+    look(&folder)?;
     std::io::stdout()
-        .write_all(format!("sqlite kill -9: seed {seed}, {killed} kills, {report}, {left} pending before the drain\n").as_bytes())?;
+        .write_all(format!("{title} kill -9: seed {seed}, {killed} kills, {report}, {left} pending before the drain\n").as_bytes())?;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
@@ -274,19 +304,4 @@ fn compare(folder: &Path, dead: &BTreeSet<(String, String)>, killed: usize) -> R
         done.len(),
         dead.len()
     ))
-}
-
-/// The file is sound, and nothing is left in it of what has ended.
-fn look_at_file(folder: &Path) -> Result {
-    let connection = rusqlite::Connection::open(folder.join("events.db"))?;
-    let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    assert_eq!(sound, "ok");
-    for table in ["abe_message", "abe_sharing", "abe_backlog", "abe_delivery", "abe_lease"] {
-        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
-        assert_eq!(count, 0, "{table}");
-    }
-    let counters = "SELECT count(*) FROM abe_subscription WHERE pending <> 0 OR unsettled <> 0 OR delayed <> 0 OR bytes <> 0";
-    let wrong: i64 = connection.query_row(counters, [], |row| row.get(0))?;
-    assert_eq!(wrong, 0, "counters do not end at nothing");
-    Ok(())
 }
