@@ -5,6 +5,7 @@
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+#[allow(unreachable_pub, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod server;
 #[cfg(feature = "sqlite")]

@@ -77,3 +77,26 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     };
     assert!(tokio::time::timeout(Duration::from_secs(60), waiting).await.is_ok(), "not within a minute: {what}");
 }
+
+/// A SQLite file for a broker, removed at the end.
+pub(crate) struct File {
+    folder: std::path::PathBuf,
+    pub(crate) url: String,
+}
+
+impl File {
+    pub(crate) fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("abe-events-broker-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let url = format!("sqlite://{}", folder.join("broker.db").display());
+        cfg!(feature = "sqlite").then_some(Self { folder, url })
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -14,6 +14,7 @@ use crate::error::ErrorKind;
 use crate::event::Unreadable;
 use crate::message::Lineage;
 use crate::panics::text_of;
+use crate::publisher::KEY_BYTES_MAX;
 
 /// Decodes, filters and reserves a delivery, and answers the key that is reserved for it, or how one ends that is not to be
 /// handled. The delivery stays where it is: moving it in and out would cost more than all of this.
@@ -29,20 +30,32 @@ pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: 
 
 /// Reserves the key of a delivery that was opened.
 async fn reserve(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<InboxKey, Ended> {
+    let key = key_of(calls, delivery)?;
+    let ended = match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
+        Reservation::Reserved => return Ok(key),
+        Reservation::Applied => Ended::Duplicate,
+        Reservation::Busy => Ended::Busy,
+    };
+    Err(forget_last(calls, ended))
+}
+
+/// What duplicates of the message opened last are recognised by: the user's expression, or its id.
+pub(super) fn key_of(calls: &mut dyn Calls, delivery: &Delivery) -> Result<InboxKey, Ended> {
     let ended = match guarded("the idempotency key", || calls.key()) {
-        Ok(text) => {
-            let key = text.map_or_else(|| InboxKey::Id(delivery.message.id().clone()), InboxKey::Text);
-            match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
-                Reservation::Reserved => return Ok(key),
-                Reservation::Applied => Ended::Duplicate,
-                Reservation::Busy => Ended::Busy,
-            }
+        Ok(None) => return Ok(InboxKey::Id(delivery.message.id().clone())),
+        Ok(Some(text)) if text.len() <= KEY_BYTES_MAX => return Ok(InboxKey::Text(text)),
+        Ok(Some(text)) => {
+            let text = format!("the idempotency key has {} bytes, at most {KEY_BYTES_MAX} are allowed", text.len());
+            Ended::failed(FailureKind::Permanent, text)
         }
         Err(panicked) => panicked,
     };
-    // The event's own `Drop` may run here, and panic.
-    let dropped = guarded("dropping the event", || calls.forget_last());
-    Err(dropped.err().unwrap_or(ended))
+    Err(forget_last(calls, ended))
+}
+
+/// Drops the message opened last, which is not handled; the event's own `Drop` may run here, and panic.
+fn forget_last(calls: &mut dyn Calls, ended: Ended) -> Ended {
+    guarded("dropping the event", || calls.forget_last()).err().unwrap_or(ended)
 }
 
 /// Calls the handler with what was opened. What became of it, and what is to be published, stands in `reply`.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::attempt::{call, guarded, kind_of};
+use super::attempt::{call, guarded, key_of, kind_of};
 use super::bind::Calls;
 use super::feed::{Ended, Feed, InboxKey, Reservation};
 use super::meta::Meta;
@@ -147,13 +147,7 @@ pub(super) fn open(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delive
         Ok(Err(unreadable)) => return Err(Ended::failed(kind_of(&unreadable), unreadable)),
         Err(panicked) => return Err(panicked),
     }
-    match guarded("the idempotency key", || calls.key()) {
-        Ok(text) => Ok(text.map_or_else(|| InboxKey::Id(delivery.message.id().clone()), InboxKey::Text)),
-        Err(panicked) => {
-            let dropped = guarded("dropping the event", || calls.forget_last());
-            Err(dropped.err().unwrap_or(panicked))
-        }
-    }
+    key_of(calls, delivery)
 }
 
 /// Begins the transaction of a batch, and settles what does not belong to it: duplicates, and what runs elsewhere.

@@ -21,11 +21,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::handler::{BoxWorker, Resolver, States};
 use crate::mutant;
+use crate::policy::LEASE;
 use crate::publisher::{Limits, Publisher};
 use crate::registry::{Declared, Planned, Severity, start_error};
-
-/// How long a delivery may stay unsettled without renewal, unless the builder says otherwise.
-const LEASE: Duration = Duration::from_secs(30);
 
 /// A broker, and whether this runtime opened it and is to close it.
 pub(super) struct Connected {

@@ -124,7 +124,7 @@ impl Stored {
             // Its extractor was prepared, so there is one.
             return Err(Error::new(ErrorKind::Start, "a handler works in transactions, and there is no store"));
         };
-        let window = plan.policy.idempotent.unwrap_or(IDEMPOTENT_WINDOW);
+        let window = plan.policy.idempotent.unwrap_or(IDEMPOTENT_WINDOW.max(plan.policy.horizon().saturating_mul(2)));
         let name = (plan.group.as_str(), plan.name.as_str());
         Ok(Box::new(StoreTransactions::open(store, name, window, plan.policy.timeout, publisher).await?))
     }

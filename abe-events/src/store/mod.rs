@@ -218,9 +218,12 @@ pub(crate) struct Open<Db: sqlx::Database> {
     _place: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
+/// No time in a database is further away: a hundred years.
+const TIME_MAX_MS: i64 = 100 * 366 * 24 * 3_600_000;
+
 /// A duration in the milliseconds that databases count in.
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+    i64::try_from(duration.as_millis()).map_or(TIME_MAX_MS, |ms| ms.min(TIME_MAX_MS))
 }
 
 /// A time from the milliseconds that databases count in.

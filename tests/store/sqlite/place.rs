@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use abe_events::RuntimeBuilder;
 use abe_events::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use abe_events::sqlx::{self, Sqlite, SqlitePool};
+
+use crate::support::builder;
 
 /// The database of these cases.
 pub(crate) type Db = Sqlite;
@@ -37,6 +41,41 @@ impl Place {
             sqlx::query(table).execute(&pool).await.unwrap();
         }
         Self { folder: PathBuf::new(), url: format!("sqlite://{path}"), pool }
+    }
+
+    /// The URL of a store of another kind.
+    pub(crate) async fn other() -> Option<String> {
+        #[cfg(feature = "postgres")]
+        return tokio::task::spawn_blocking(|| Some(crate::server::Server::shared()?.database("other"))).await.unwrap();
+        #[cfg(not(feature = "postgres"))]
+        None
+    }
+
+    /// A builder whose store is in the test's own pool.
+    pub(crate) fn builder(&self) -> RuntimeBuilder {
+        builder().sqlite_pool(self.pool.clone())
+    }
+
+    /// A key, a truth and a time from now, as a statement has them.
+    pub(crate) fn literals(key: &str, truth: bool, after: Duration) -> (String, String, String) {
+        let key = key.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let time = format!("CAST(unixepoch('subsec') * 1000 AS INTEGER) + {}", after.as_millis());
+        (format!("x'{key}'"), u8::from(truth).to_string(), time)
+    }
+
+    /// The column that says until when a relay has its lane.
+    pub(crate) fn lane_time() -> &'static str {
+        "until_ms"
+    }
+
+    /// The broker for processes that share a store, if it is in the same database.
+    pub(crate) fn broker(url: &str) -> Option<String> {
+        Some(url.to_owned())
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn begin(pool: &SqlitePool) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+        pool.begin_with("BEGIN IMMEDIATE").await
     }
 
     /// How a statement names one of the store's tables.

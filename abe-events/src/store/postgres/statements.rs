@@ -90,7 +90,7 @@ const WAITING: &str = "SELECT seq, attempts, id, topic, version, time_ms, key, a
 
 const BACKLOG: &str = "SELECT count(*), count(*) FILTER (WHERE attempts > 0), \
      coalesce((extract(epoch FROM clock_timestamp() - min(stored)) * 1000)::bigint, 0) \
-     FROM (SELECT attempts, stored FROM {s}.abe_outbox ORDER BY seq LIMIT $1) AS some";
+     FROM (SELECT attempts, stored FROM {s}.abe_outbox ORDER BY seq LIMIT $1) AS counted";
 
 const TAKE_LANE: &str = concat!(
     "INSERT INTO {s}.abe_relay AS r (lane, token, until) VALUES ($1, 1, ",

@@ -139,7 +139,9 @@ pub(super) async fn begin(store: &SqliteStore, subscriber: i64, keys: Vec<Vec<u8
             *of = if done.contains(key) { Reservation::Applied } else { Reservation::Busy };
         }
     }
-    if recorded.is_empty() && !mutant::is("tx-records-nothing") {
+    if mutant::is("tx-records-nothing") {
+        each.fill(Reservation::Reserved);
+    } else if recorded.is_empty() {
         tx.rollback().await.map_err(not_stored)?;
         return Ok(Begun { open: None, each });
     }
