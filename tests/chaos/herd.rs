@@ -196,6 +196,8 @@ impl Herd {
                 running.child.wait()?;
                 return self.gone(&running);
             }
+            // One that is stopped may hold what this one waits for.
+            self.wake(false)?;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,5 +1,7 @@
 //! What the proxy does to a server that echoes.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
