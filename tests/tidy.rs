@@ -9,6 +9,7 @@ use std::process::Command;
 
 /// Who may import whom: a module sees its own floor and those below. The longest name that fits counts.
 const FLOORS: &[(&str, u8)] = &[
+    ("config::nearest", 0),
     ("error", 0),
     ("mutant", 0),
     ("event", 0),
@@ -24,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("lane_scope", 1),
     ("publisher", 1),
     ("register", 1),
+    ("sql", 1),
     ("broker::kafka", 2),
     ("inbox", 2),
     ("broker::memory", 2),

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod store;
 
 use std::sync::Arc;
 
@@ -10,10 +12,15 @@ use crate::broker::memory::MemoryBroker;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Schemes of brokers that are planned and not part of this version.
-const PLANNED: [&str; 5] = ["postgres", "nats", "redis", "amqp", "kafka"];
+const PLANNED: [&str; 4] = ["nats", "redis", "amqp", "kafka"];
 
 /// What there is.
-const HERE: &str = if cfg!(feature = "sqlite") { "`memory://` and `sqlite://`" } else { "`memory://`" };
+const HERE: &str = match (cfg!(feature = "sqlite"), cfg!(feature = "postgres")) {
+    (false, false) => "`memory://`",
+    (true, false) => "`memory://` and `sqlite://`",
+    (false, true) => "`memory://` and `postgres://`",
+    (true, true) => "`memory://`, `sqlite://` and `postgres://`",
+};
 
 /// The broker of a URL.
 ///
@@ -21,7 +28,7 @@ const HERE: &str = if cfg!(feature = "sqlite") { "`memory://` and `sqlite://`" }
 ///
 /// [`ErrorKind::Unsupported`] for a scheme this build does not have, naming what there is. The URL itself, which may hold
 /// a password, is never part of the message.
-pub(crate) fn connect(url: &str) -> Result<Arc<dyn Broker>> {
+pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
     match scheme {
         "memory" if matches!(url, "memory:" | "memory://" | "memory:///") => Ok(Arc::new(MemoryBroker::new())),
@@ -35,6 +42,13 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Broker>> {
         "sqlite" => Err(Error::new(
             ErrorKind::Unsupported,
             "the sqlite broker is not part of this build; add the feature `sqlite` to abe-events in Cargo.toml, or use `memory://`",
+        )),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(crate::broker::postgres::PostgresBroker::builder(url)?.open().await?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the postgres broker is not part of this build; add the feature `postgres` to abe-events in Cargo.toml, or use `memory://`",
         )),
         known if PLANNED.contains(&known) => Err(Error::new(
             ErrorKind::Unsupported,
@@ -53,13 +67,29 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Broker>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_unknown_or_planned_scheme_is_told_without_the_url() {
-        for url in ["postgres://user:hunter2@host/db", "ftp://user:hunter2@host", "hunter2", "memory://hunter2"] {
-            let error = connect(url).unwrap_err();
+    #[tokio::test]
+    async fn an_unknown_or_planned_scheme_is_told_without_the_url() {
+        for url in ["nats://user:hunter2@host", "ftp://user:hunter2@host", "hunter2", "memory://hunter2"] {
+            let error = connect(url).await.unwrap_err();
             assert!(url == "hunter2" || !error.to_string().contains("hunter2"), "{error}");
             assert!(error.to_string().contains("memory://"), "{error}");
         }
-        assert!(connect("memory://").is_ok());
+        assert!(connect("memory://").await.is_ok());
+    }
+    #[cfg(not(feature = "postgres"))]
+    #[tokio::test]
+    async fn postgres_that_was_left_out_names_its_feature() {
+        let error = connect("postgres://user:hunter2@host/db").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `postgres`") && !error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn a_postgres_url_that_cannot_be_meant_is_told_without_it() {
+        for url in ["postgres://user:hunter2@host/db?shema=x", "postgresql://user:hunter2@127.0.0.1:1/db?connect_timeout=1"] {
+            let error = connect(url).await.unwrap_err();
+            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
     }
 }

@@ -96,6 +96,10 @@ mod publisher;
 mod register;
 mod registry;
 pub mod runtime;
+#[cfg(feature = "postgres")]
+mod sql;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod store;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -169,4 +173,10 @@ pub use self::handler::{Batch, BatchOutcome, Context, Outcome, State};
 pub use self::message::{Body, Encoded, HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers, Id, Lineage, Message, PAYLOAD_BYTES_MAX, Payload};
 pub use self::publisher::{KEY_BYTES_MAX, Publish, Publishable, Publisher};
 pub use self::runtime::{Runtime, RuntimeBuilder};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use self::store::{IntoOutbox, Outbox, OutboxPublish, Tx, TxDatabase};
+/// The driver that [`Tx`] and [`Runtime::outbox`] speak, in the version they need.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sqlx;
+
 pub use self::topic::{NAME_BYTES_MAX, Name, SEGMENT_BYTES_MAX, Topic, TopicPattern};

@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::handler::TransactionSlot;
 use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
 use crate::topic::Topic;
 
@@ -206,12 +207,26 @@ impl Publisher {
         Ok(Sending { limits: &self.limits, count, topics, answer })
     }
 
-    /// Begins a publish with options.
-    pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
-        Publish { publisher: self, message: self.message(event), delay: Duration::ZERO }
+    /// Publishes messages of an outbox, and counts them; says of a failure how many are stored.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) async fn relay(&self, messages: Vec<Message>, delay: Duration) -> Result<(), PublishFailure> {
+        let topics = TopicsOf::new(&messages);
+        let count = messages.len() as u64;
+        let published = self.broker.publish(Outgoing { messages: Messages::Many(messages), delay, origin: None }).await?;
+        self.limits.published.fetch_add(count, Ordering::Relaxed);
+        topics.count(&self.limits);
+        if published.deliveries == 0 {
+            self.limits.unrouted.fetch_add(count, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    fn check_size(&self, message: &Message) -> Result<()> {
+    /// Begins a publish with options.
+    pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
+        Publish { publisher: self, message: self.message(event), delay: Duration::ZERO, within: None }
+    }
+
+    pub(crate) fn check_size(&self, message: &Message) -> Result<()> {
         if let Some(key) = message.key()
             && key.len() > KEY_BYTES_MAX
         {
@@ -221,7 +236,12 @@ impl Publisher {
             ));
         }
         let Payload::Encoded(encoded) = message.payload() else { return Ok(()) };
-        let (size, max) = (encoded.bytes().len(), self.limits.payload_bytes_max);
+        self.check_bytes(message, encoded.bytes().len())
+    }
+
+    /// Checks a payload whose size is known.
+    pub(crate) fn check_bytes(&self, message: &Message, size: usize) -> Result<()> {
+        let max = self.limits.payload_bytes_max;
         if size <= max {
             return Ok(());
         }
@@ -314,9 +334,10 @@ pub struct Publish<'a> {
     publisher: &'a Publisher,
     message: Result<Message>,
     delay: Duration,
+    within: Option<&'a (Arc<TransactionSlot>, u64)>,
 }
 
-impl Publish<'_> {
+impl<'a> Publish<'a> {
     /// Not to be handled before so much time has passed.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -365,6 +386,18 @@ impl Publish<'_> {
         self
     }
 
+    /// The message and its delay.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn into_parts(self) -> Result<(Message, Duration)> {
+        Ok((self.message?, self.delay))
+    }
+
+    /// Publishes into the transaction a handler works in, if it does.
+    pub(crate) fn within(mut self, transaction: Option<&'a (Arc<TransactionSlot>, u64)>) -> Self {
+        self.within = transaction;
+        self
+    }
+
     /// Publishes, and answers the message's id.
     ///
     /// # Errors
@@ -377,8 +410,16 @@ impl Publish<'_> {
     pub async fn send(self) -> Result<Id> {
         let message = self.message?;
         let id = message.id().clone();
-        self.publisher.send_delayed(Messages::One(message), self.delay).await?;
-        Ok(id)
+        let Some((slot, number)) = self.within else {
+            self.publisher.send_delayed(Messages::One(message), self.delay).await?;
+            return Ok(id);
+        };
+        self.publisher.check_size(&message)?;
+        if slot.publish(*number, message, self.delay) {
+            return Ok(id);
+        }
+        let text = "the handler's attempt is over, and what it publishes belongs to its transaction; publish before it returns";
+        Err(Error::new(ErrorKind::Closed, text))
     }
 }
 

@@ -8,6 +8,11 @@ mod bench;
 mod cases;
 mod memory;
 mod mutants;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;

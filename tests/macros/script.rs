@@ -10,7 +10,9 @@ use abe_events::broker::{
     Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetters, Delivery, Durability, Origin, Outgoing, PublishFailure, Published,
     SubscriptionSpec, Token,
 };
-use abe_events::handler::{BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Reservation, Resolver, States};
+use abe_events::handler::{
+    BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Reservation, Resolver, States, Transact,
+};
 use abe_events::{Error, Event, Id, Message, Name, Payload, Publisher, Result, Topic};
 
 /// How a delivery ended, by the message's number in the script.
@@ -46,7 +48,12 @@ impl Script {
         let limits = Limits::new(1 << 20);
         let publisher = Publisher::new(Arc::new(Nowhere(capabilities())), Arc::new(limits));
         Self {
-            lane: LaneContext { subscription: Name::new("script").unwrap(), publisher: publisher.from_lane(origin), origin },
+            lane: LaneContext {
+                subscription: Name::new("script").unwrap(),
+                publisher: publisher.from_lane(origin),
+                origin,
+                transaction: None,
+            },
             ids: messages.iter().map(|(message, _)| message.id().clone()).collect(),
             queue: messages.into_iter().map(|(message, attempt)| Delivery { message, attempt, token: Token(7), failures: None }).collect(),
             batch_max: 1,
@@ -115,6 +122,10 @@ pub(crate) fn json(topic: &str, version: u32, json: &'static str) -> Message {
 impl Feed for Script {
     fn lane(&self) -> &LaneContext {
         &self.lane
+    }
+
+    fn transact(&mut self) -> Option<&mut dyn Transact> {
+        None
     }
 
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Delivery>> {

@@ -4,7 +4,7 @@
 //! that ends: a small shell holds the other end of a pipe, and when that closes it stops the server and removes the folder.
 //! Statics are never dropped, and a test binary may be killed, so nothing else would do.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it, from wherever it includes it")]
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,

@@ -8,10 +8,18 @@ mod answer;
 mod capabilities;
 mod dead_letter;
 mod delivery;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod fate;
 pub mod memory;
 mod outgoing;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod seat;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod stored;
 
 use std::fmt;
 use std::sync::Arc;

@@ -45,6 +45,12 @@ async fn reserve(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery
     Err(dropped.err().unwrap_or(ended))
 }
 
+/// Calls the handler with what was opened. What became of it, and what is to be published, stands in `reply`.
+pub(super) async fn call(calls: &mut dyn Calls, feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+    let mut started = false;
+    poll_fn(|cx| step(calls, feed, deliveries, reply, &mut started, cx)).await;
+}
+
 /// Calls the handler with what was opened, and publishes what it returned. What became of it stands in `reply`.
 pub(super) async fn attempt(calls: &mut dyn Calls, feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
     let mut started = false;
@@ -117,7 +123,7 @@ async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply
 }
 
 /// Runs user code; a panic is a failure that says where it was.
-fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
+pub(super) fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
     // What a panic leaves half-done is dropped before anything looks at it: `Calls::clear`, `Reply::fail`.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
@@ -134,7 +140,7 @@ fn drop_quietly(panic: Box<dyn Any + Send>) {
     }
 }
 
-fn kind_of(unreadable: &Unreadable) -> FailureKind {
+pub(super) fn kind_of(unreadable: &Unreadable) -> FailureKind {
     match unreadable {
         Unreadable::Newer { .. } | Unreadable::NoUpcast { .. } => FailureKind::Version,
         Unreadable::Malformed(_) | Unreadable::OtherTopic(_) => FailureKind::Undecodable,

@@ -16,12 +16,12 @@ use super::feed::{BoxWorker, Feed, Worker};
 use super::meta::{LaneContext, Meta};
 use super::outcome::{IntoOutcome, Reply};
 use super::payload::{Form, Own, Receive};
-use super::{batched, single};
+use super::{batched, single, transact};
 use crate::broker::Delivery;
 use crate::error::{Error, Result};
 use crate::event::{Incoming, Unreadable};
 
-/// A handler's typed part, as the loops see it. Everything but `forget` may run user code, and may panic.
+/// A handler's typed part, as the loops see it. Everything may run user code, and may panic.
 pub(super) trait Calls: Send {
     /// Decodes and filters a message, and keeps it for the next call; `false` when a filter does not want it.
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable>;
@@ -31,6 +31,9 @@ pub(super) trait Calls: Send {
 
     /// Drops the message opened last.
     fn forget_last(&mut self);
+
+    /// Drops one of the messages that are open, by its place among them.
+    fn forget(&mut self, index: usize);
 
     /// Starts a call with what was opened.
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()>;
@@ -123,7 +126,12 @@ where
 {
     fn run<'a>(&'a self, feed: &'a mut dyn Feed) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         let calls = Box::new(Slot { bound: self, opened: Vec::new(), future: Box::pin(None), form: PhantomData });
-        if P::Form::BATCH { Box::pin(batched::run(calls, feed)) } else { Box::pin(single::run(calls, feed)) }
+        match (P::Form::BATCH, feed.transact().is_some()) {
+            (false, false) => Box::pin(single::run(calls, feed)),
+            (false, true) => Box::pin(transact::single(calls, feed)),
+            (true, false) => Box::pin(batched::run(calls, feed)),
+            (true, true) => Box::pin(batched::run_in_transactions(calls, feed)),
+        }
     }
 }
 
@@ -162,6 +170,12 @@ where
 
     fn forget_last(&mut self) {
         self.opened.pop();
+    }
+
+    fn forget(&mut self, index: usize) {
+        if index < self.opened.len() {
+            self.opened.remove(index);
+        }
     }
 
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 use super::meta::LaneContext;
+use super::transact::Transact;
 use crate::broker::{Delivery, FailureKind};
 use crate::error::{Error, Result};
 use crate::message::{Id, Message};
@@ -57,6 +58,13 @@ pub trait Feed: Send {
 
     /// Reserves a key for this subscription, so that nobody else runs it until [`done`](Feed::done).
     fn poll_reserve(&mut self, key: &InboxKey, cx: &mut Context<'_>) -> Poll<Reservation>;
+
+    /// What the lane does for a handler that works in a transaction; `None` for all others. The same for the lane's life.
+    ///
+    /// With it the order is another: decode, filter → [`poll_begin`](Transact::poll_begin) → the attempt →
+    /// [`poll_commit`](Transact::poll_commit) with what it returned, or [`poll_roll_back`](Transact::poll_roll_back) →
+    /// [`done`](Feed::done).
+    fn transact(&mut self) -> Option<&mut dyn Transact>;
 
     /// An attempt is about to be polled for the first time; `messages` are in it.
     fn attempt_starts(&mut self, messages: usize);

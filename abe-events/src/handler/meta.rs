@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::transact::TransactionSlot;
 use crate::broker::{Delivery, Origin};
 use crate::error::Result;
 use crate::message::{Headers, Id, Lineage, Message};
@@ -19,6 +20,8 @@ pub struct LaneContext {
     pub publisher: Publisher,
     /// Which lane this is.
     pub origin: Origin,
+    /// Where the handler's transaction is, if it works in one.
+    pub transaction: Option<Arc<TransactionSlot>>,
 }
 
 /// What extractors see of a message: the delivery and its lane.
@@ -48,6 +51,8 @@ pub struct Context {
     subscription: Name,
     publisher: Publisher,
     lineage: Arc<Lineage>,
+    /// The transaction that publishes belong to, and which one it is.
+    transaction: Option<(Arc<TransactionSlot>, u64)>,
 }
 
 impl Context {
@@ -58,6 +63,7 @@ impl Context {
             subscription: meta.lane.subscription.clone(),
             publisher: meta.lane.publisher.clone(),
             lineage: Lineage::of_effect(&message),
+            transaction: meta.lane.transaction.as_ref().map(|slot| (slot.clone(), slot.number())),
             message,
         }
     }
@@ -122,7 +128,8 @@ impl Context {
         &self.message
     }
 
-    /// Publishes an event that this one caused.
+    /// Publishes an event that this one caused. In a handler that takes a `Tx` it goes into the outbox of its transaction:
+    /// nobody sees it unless that commits.
     ///
     /// # Errors
     ///
@@ -133,12 +140,15 @@ impl Context {
     /// Dropped while waiting, the outcome is unknown: the event may be published. A retried handler publishes it again
     /// under another id, unless it sets one.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
+        if self.transaction.is_some() {
+            return self.publishing(event).send().await;
+        }
         self.publisher.send(self.publisher.message(event)?.with_lineage(Some(self.lineage.clone()))).await
     }
 
     /// Publishes with a delay, headers, a key or an id of the user's.
     pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
-        self.publisher.publishing(event).caused_by(self.lineage.clone())
+        self.publisher.publishing(event).caused_by(self.lineage.clone()).within(self.transaction.as_ref())
     }
 }
 

@@ -16,6 +16,7 @@ mod outcome;
 mod payload;
 mod resolve;
 mod single;
+mod transact;
 mod union;
 
 pub use self::batch::{Batch, Iter};
@@ -26,6 +27,7 @@ pub use self::meta::{Context, LaneContext, Meta};
 pub use self::outcome::{BatchOutcome, IntoOutcome, Outcome, Reply};
 pub use self::payload::{Form, Many, One, Own, Receive};
 pub use self::resolve::{Resolver, States};
+pub use self::transact::{OpenTransaction, Transact, TransactionSlot};
 
 /// What generated code needs, and nobody else.
 #[doc(hidden)]

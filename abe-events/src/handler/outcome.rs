@@ -135,6 +135,11 @@ impl Reply {
         std::mem::replace(&mut self.all, Ended::Success)
     }
 
+    /// Whether every message of a call with so many succeeded.
+    pub(crate) fn is_success(&self, count: usize) -> bool {
+        (0..count).all(|index| *self.each.get(&index).map_or(&self.all, |outcome| &outcome.0) == Ended::Success)
+    }
+
     /// How the message of a batch at an index ended.
     pub(crate) fn of_item(&mut self, index: usize) -> Ended {
         match self.each.remove(&index) {

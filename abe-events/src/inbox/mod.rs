@@ -4,10 +4,12 @@
 //! message whose first attempt fails; a mark made without a reservation would run two concurrent duplicates at once.
 
 mod memory;
+mod transactions;
 
 use std::fmt;
 
 pub(crate) use self::memory::MemoryInbox;
+pub(crate) use self::transactions::{Begun, Transactions};
 use crate::broker::Answer;
 use crate::error::Result;
 use crate::handler::{InboxKey, Reservation};

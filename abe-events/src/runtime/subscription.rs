@@ -13,7 +13,7 @@ use super::observer::Observer;
 use super::shutdown::Shutdown;
 use crate::broker::Consumer;
 use crate::handler::{BoxWorker, HandlerDescriptor, HeaderRule};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Transactions};
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::publisher::Publisher;
@@ -29,6 +29,8 @@ pub(crate) struct Subscription {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) worker: BoxWorker,
     pub(crate) inbox: Option<Box<dyn Inbox>>,
+    /// Where the handler works in transactions; then there is no `inbox`.
+    pub(crate) transactions: Option<Box<dyn Transactions>>,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Arc<Shutdown>,
     /// The runtime's own: lets one suspect through at a time.

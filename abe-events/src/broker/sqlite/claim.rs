@@ -6,15 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use compact_str::CompactString;
 use rusqlite::{Row, params};
 use tokio::sync::oneshot;
 
 use super::super::Failure;
+use super::super::fate::Fate;
+use super::super::seat;
+use super::super::stored::{build, bytes_of, failures_of};
 use super::error::Fault;
 use super::publish::is_busy;
-use super::settle::{Fate, Held, Settle};
+use super::settle::{Held, Settle};
 use super::state::Tx;
-use super::stored::{bytes_of, failures_of, message_of};
 use super::writer::{Inbox, Work};
 use crate::error::Result;
 use crate::message::Message;
@@ -43,13 +47,7 @@ pub(super) const EXPIRED: &str = "SELECT token, first, last FROM abe_lease WHERE
 pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM abe_delivery WHERE subscription = ?1 AND due > ?2";
 pub(super) const NEXT_UNTIL: &str = "SELECT min(until) FROM abe_lease WHERE subscription = ?1";
 
-/// A message handed out.
-#[derive(Debug)]
-pub(super) struct Claimed {
-    pub(super) held: Held,
-    pub(super) message: Message,
-    pub(super) failures: Option<Arc<Vec<Failure>>>,
-}
+pub(super) type Claimed = seat::Claimed<Held>;
 
 /// What was claimed; whatever is not taken out is given back, as if it had not been handed out.
 #[derive(Debug)]
@@ -293,4 +291,18 @@ pub(super) fn return_expired(tx: &mut Tx<'_>, subscription: i64) -> Result<usize
         tx.state.change(subscription)?.unsettled -= i64::try_from(moved).unwrap_or(0);
     }
     Ok(expired.len())
+}
+
+/// The message in the columns id, topic, version, time_ms, key, attributes, payload, from column `at` on.
+///
+/// The inner error is that of a row nobody can read.
+pub(super) fn message_of(row: &Row<'_>, at: usize) -> Result<Result<Message>, Fault> {
+    let id: &str = row.get_ref(at)?.as_str()?;
+    let topic = row.get_ref(at + 1)?.as_str()?;
+    let version: u32 = row.get(at + 2)?;
+    let time: i64 = row.get(at + 3)?;
+    let key = row.get_ref(at + 4)?.as_str_or_null()?.map(CompactString::from);
+    let attributes = row.get_ref(at + 5)?.as_str_or_null()?;
+    let payload = Bytes::copy_from_slice(row.get_ref(at + 6)?.as_blob()?);
+    Ok(build(id, topic, version, time, key, attributes, payload))
 }

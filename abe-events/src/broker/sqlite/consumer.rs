@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Settled, Settlement, Token, Verdict};
+use super::super::fate::Fate;
+use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Settled, Settlement, Token};
 use super::call::{call, closed, ended};
 use super::claim::{Claim, Handout};
 use super::live::Live;
-use super::seat::{Holding, Reserved, Seat};
-use super::settle::{Came, Fate, Held, Settle, renew};
-use super::stored::failures_text;
+use super::Seat;
+use super::settle::{Held, Settle, renew};
 use super::writer::Inbox;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 
 /// A consumer. Dropping it gives back what it holds, as closing it does.
 #[derive(Debug)]
@@ -47,10 +47,7 @@ impl SqliteConsumer {
         if self.seat.closed.is_cancelled() {
             return Err(closed());
         }
-        if lane >= self.seat.lanes {
-            let text = format!("lane {lane} asks for deliveries, the subscription was made with {}", self.seat.lanes);
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        self.seat.admit(lane)?;
         if max == 0 {
             return Ok(into);
         }
@@ -75,7 +72,7 @@ impl SqliteConsumer {
     /// Waits until something is handed out.
     async fn find(&self, max: usize) -> Result<(Handout, Instant)> {
         loop {
-            let reserved = self.room(max).await;
+            let reserved = self.seat.wait_for_room(max).await;
             let _asking = Asking::new(&self.live.asking);
             let more = self.live.more.notified();
             tokio::pin!(more);
@@ -88,20 +85,6 @@ impl SqliteConsumer {
             }
             drop(reserved);
             more.await;
-        }
-    }
-
-    async fn room(&self, max: usize) -> Reserved<'_> {
-        loop {
-            let room = self.seat.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            let reserved = self.seat.reserve(max);
-            if reserved.count > 0 {
-                return reserved;
-            }
-            let end = self.seat.first_end().unwrap_or_else(|| Instant::now() + self.seat.lease);
-            let _ = tokio::time::timeout_at(end + Duration::from_millis(1), room).await;
         }
     }
 
@@ -120,55 +103,22 @@ impl SqliteConsumer {
         answer.await.map_err(|_| ended())?
     }
 
-    async fn settle_some(&self, mut settlements: Vec<Settlement>) -> Settled {
-        let mut settled = Settled::default();
-        let mut items: Vec<(Held, Fate)> = Vec::with_capacity(settlements.len());
-        let mut taken: Vec<(Settlement, Holding)> = Vec::with_capacity(settlements.len());
-        for mut settlement in settlements.drain(..) {
-            match self.seat.let_go(settlement.delivery.token, settlement.delivery.message.id()) {
-                None => settled.lost.push(settlement.delivery.message.id().clone()),
-                Some(holding) => {
-                    items.push((holding.held, fate_of(&mut settlement)));
-                    taken.push((settlement, holding));
-                }
+    async fn settle_some(&self, settlements: Vec<Settlement>) -> Settled {
+        let mut underway = self.seat.let_go_all(settlements);
+        let came = if underway.is_empty() {
+            Ok(Vec::new())
+        } else {
+            let (reply, answer) = oneshot::channel();
+            match self.inbox.push(Box::new(Settle::new(self.subscription, underway.items(), reply))) {
+                Ok(()) => answer.await.unwrap_or_else(|_| Err(ended())),
+                Err(_) => Err(closed()),
             }
-        }
-        settled.emptied = settlements;
-        if items.is_empty() {
-            return settled;
-        }
-        let (reply, answer) = oneshot::channel();
-        let came = match self.inbox.push(Box::new(Settle::new(self.subscription, items, reply))) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(ended())),
-            Err(_) => Err(closed()),
         };
-        self.report(taken, came, &mut settled);
-        self.seat.room.notify_one();
-        settled
-    }
-
-    fn report(&self, taken: Vec<(Settlement, Holding)>, came: Result<Vec<Came>>, settled: &mut Settled) {
-        let failed = |error: &Error| Error::new(error.kind(), error.to_string());
-        let mut came = came.map(Vec::into_iter);
-        for (settlement, holding) in taken {
-            let one = match &mut came {
-                Ok(came) => came.next().unwrap_or_else(|| Came::Failed(ended())),
-                Err(error) => Came::Failed(failed(error)),
-            };
-            match one {
-                Came::Done => {}
-                Came::Lost => settled.lost.push(holding.id),
-                Came::Failed(error) => {
-                    self.seat.take_back(settlement.delivery.token, holding);
-                    settled.failed.push((settlement, error));
-                }
-            }
-        }
+        self.seat.settled(underway, came, ended)
     }
 
     async fn renew_some(&self, tokens: &[Token]) -> Result<Vec<Token>> {
-        let known: Vec<(Token, Held)> = tokens.iter().filter_map(|token| self.seat.get(*token).map(|held| (*token, held))).collect();
-        let mut lost: Vec<Token> = tokens.iter().filter(|token| known.iter().all(|(known, _)| known != *token)).copied().collect();
+        let (known, mut lost) = self.seat.known(tokens);
         if known.is_empty() {
             return Ok(lost);
         }
@@ -193,27 +143,6 @@ impl SqliteConsumer {
             seat.drain().into_iter().map(|held| (held, Fate::Release { after: Duration::ZERO, counted: true })).collect();
         if !items.is_empty() {
             let _ = inbox.push(Box::new(Settle::unasked(subscription, items)));
-        }
-    }
-}
-
-/// What the writer needs of a verdict.
-fn fate_of(settlement: &mut Settlement) -> Fate {
-    let Settlement { delivery, verdict } = settlement;
-    let mut all_failures = |failure: &super::super::Failure| {
-        // The delivery may come back, unsettled: it keeps the failures it had.
-        let before = delivery.failures.clone();
-        let text = failures_text(&delivery.failures_with(failure.clone()));
-        delivery.failures = before;
-        text
-    };
-    match verdict {
-        Verdict::Ack => Fate::Ack,
-        Verdict::Release { after } => Fate::Release { after: *after, counted: false },
-        Verdict::Retry { after, failure } => Fate::Retry { after: *after, failures: all_failures(failure) },
-        Verdict::DeadLetter { failure } => {
-            let at = failure.at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            Fate::Dead { failures: all_failures(failure), at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX) }
         }
     }
 }

@@ -3,11 +3,12 @@
 use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 
+use super::super::stored::{Stored, failures_of};
 use super::super::{DeadLetter, DeadLetterFilter};
+use super::claim::message_of;
 use super::error::Fault;
 use super::publish::{enqueue, insert_message};
 use super::state::Tx;
-use super::stored::{Stored, failures_of, message_of};
 use crate::error::Result;
 use crate::topic::Name;
 

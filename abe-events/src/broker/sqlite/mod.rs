@@ -17,10 +17,8 @@ mod letters;
 mod live;
 mod publish;
 mod schema;
-mod seat;
 mod settle;
 mod state;
-mod stored;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -42,10 +40,10 @@ pub use self::config::{SqliteBrokerBuilder, Synchronous};
 use self::consumer::SqliteConsumer;
 use self::letters::Wanted;
 use self::publish::Publish;
-use self::seat::Seat;
-use self::stored::Stored;
+use self::settle::Held;
 use self::subscribe::{Subscribed, subscribe};
 use self::writer::{Inbox, Writer};
+use super::stored::Stored;
 use super::{
     Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Outgoing, PublishFailure,
     Published, StartPosition, SubscriptionSpec,
@@ -95,6 +93,9 @@ pub struct SqliteBroker {
     seats: Mutex<Vec<(i64, Weak<Seat>)>>,
     closed: AtomicBool,
 }
+
+/// A consumer's place.
+type Seat = super::seat::Seat<Held>;
 
 const CAPABILITIES: Capabilities = Capabilities {
     name: "sqlite",

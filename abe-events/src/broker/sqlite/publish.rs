@@ -5,10 +5,10 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use super::super::stored::Stored;
 use super::super::{PublishFailure, Published};
 use super::error::Fault;
 use super::state::Tx;
-use super::stored::Stored;
 use super::writer::Work;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rusqlite::{ErrorCode, OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use super::super::fate::{Came, Fate};
+use super::super::seat;
 use super::error::{Fault, not_stored};
 use super::state::Tx;
 use super::writer::Work;
@@ -24,31 +26,14 @@ pub(super) struct Held {
     pub(super) shared: bool,
 }
 
-/// What becomes of a delivery.
-#[derive(Debug)]
-pub(super) enum Fate {
-    Ack,
-    Retry {
-        after: Duration,
-        failures: String,
-    },
-    Dead {
-        failures: String,
-        at_ms: i64,
-    },
-    /// Back to the queue, as if it had not been handed out, or with its attempt counted because a handler may have run.
-    Release {
-        after: Duration,
-        counted: bool,
-    },
-}
+impl seat::Held for Held {
+    fn place(&self) -> i64 {
+        self.seq
+    }
 
-/// What came of it.
-#[derive(Debug)]
-pub(super) enum Came {
-    Done,
-    Lost,
-    Failed(Error),
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
 }
 
 /// Verdicts of one call.

@@ -15,10 +15,11 @@ use super::renewal::Renewal;
 use super::settle::Settling;
 use super::suspect::{self, Pass};
 use super::tally::Kind;
+use super::transaction::Transacting;
 use super::verdict::Verdicts;
 use crate::broker::{Delivery, FailureKind, Messages, Origin, Verdict};
 use crate::error::Error;
-use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
+use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation, Transact};
 use crate::lane_scope;
 use crate::message::{Message, Payload};
 use crate::mutant;
@@ -29,21 +30,23 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A lane's side of the seam.
 pub(super) struct LaneFeed<'a> {
-    subscription: &'a Subscription,
+    pub(super) subscription: &'a Subscription,
     stats: &'a LaneStats,
     context: LaneContext,
     pulse: &'a AtomicU32,
     /// Received and not yet started, oldest first.
-    waiting: VecDeque<Delivery>,
+    pub(super) waiting: VecDeque<Delivery>,
     fetch: Fetch<'a>,
-    settling: Settling<'a>,
+    pub(super) settling: Settling<'a>,
     verdicts: Verdicts<'a>,
     /// Where a delivery has a lease.
-    renewal: Option<Renewal<'a>>,
+    pub(super) renewal: Option<Renewal<'a>>,
+    /// Where the handler works in a transaction.
+    pub(super) transacting: Option<Box<Transacting<'a>>>,
     /// Ready when the runtime drains, when nothing more is to be started, and when its grace time is over.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     last_start: Pin<Box<WaitForCancellationFutureOwned>>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// One timer for the attempt's timeout; armed only for an attempt that was pending.
     timer: Pin<Box<Sleep>>,
     armed: bool,
@@ -65,16 +68,23 @@ impl<'a> LaneFeed<'a> {
         let stats: &LaneStats = &subscription.stats[index];
         let origin = Origin { consumer: subscription.consumer.id(), lane };
         let timer = || Box::pin(tokio::time::sleep(Duration::ZERO));
+        let transacting = Transacting::of(subscription);
         Self {
             subscription,
             stats,
-            context: LaneContext { subscription: subscription.name.clone(), publisher: subscription.publisher.from_lane(origin), origin },
+            context: LaneContext {
+                subscription: subscription.name.clone(),
+                publisher: subscription.publisher.from_lane(origin),
+                origin,
+                transaction: transacting.as_ref().map(|lane| lane.slot()),
+            },
             pulse: &subscription.pulses[index],
             waiting: VecDeque::new(),
             fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
+            transacting,
             draining: Box::pin(subscription.shutdown.draining.clone().cancelled_owned()),
             last_start: Box::pin(subscription.shutdown.last_start()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
@@ -95,6 +105,9 @@ impl<'a> LaneFeed<'a> {
         self.attempt_ends();
         self.reserving = None;
         self.publishing = None;
+        if let Some(lane) = &mut self.transacting {
+            lane.reset();
+        }
         self.pass = None;
     }
 
@@ -279,6 +292,10 @@ impl Feed for LaneFeed<'_> {
         Poll::Ready(self.reserved(reserved))
     }
 
+    fn transact(&mut self) -> Option<&mut dyn Transact> {
+        if self.transacting.is_some() { Some(self) } else { None }
+    }
+
     fn attempt_starts(&mut self, messages: usize) {
         self.in_attempt = messages as u64;
         self.began = self.stats.samples().then(Instant::now);
@@ -393,7 +410,7 @@ impl LaneFeed<'_> {
     }
 
     /// Ready when what the worker holds is somebody else's by now.
-    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(renewal) = &mut self.renewal else { return Poll::Pending };
         renewal.poll(cx, self.waiting.iter().map(|delivery| delivery.token))
     }

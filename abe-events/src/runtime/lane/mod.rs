@@ -9,6 +9,7 @@ mod renewal;
 mod settle;
 mod suspect;
 mod tally;
+mod transaction;
 mod verdict;
 
 use std::panic::AssertUnwindSafe;

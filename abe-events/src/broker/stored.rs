@@ -1,14 +1,12 @@
-//! A message and its failures as columns, and back.
+//! A message and its failures as columns of a table, and back.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use rusqlite::Row;
 
-use super::super::{Failure, FailureKind};
-use super::error::Fault;
+use super::{Failure, FailureKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Payload};
 use crate::topic::Topic;
@@ -64,21 +62,8 @@ fn attributes_of(message: &Message) -> Result<Option<String>> {
     serde_json::to_string(&list).map(Some).map_err(|error| Error::new(ErrorKind::Encode, error.to_string()))
 }
 
-/// The message in the columns id, topic, version, time_ms, key, attributes, payload, from column `at` on.
-///
-/// The inner error is that of a row nobody can read.
-pub(super) fn message_of(row: &Row<'_>, at: usize) -> Result<Result<Message>, Fault> {
-    let id: &str = row.get_ref(at)?.as_str()?;
-    let topic = row.get_ref(at + 1)?.as_str()?;
-    let version: u32 = row.get(at + 2)?;
-    let time: i64 = row.get(at + 3)?;
-    let key = row.get_ref(at + 4)?.as_str_or_null()?.map(CompactString::from);
-    let attributes = row.get_ref(at + 5)?.as_str_or_null()?;
-    let payload = Bytes::copy_from_slice(row.get_ref(at + 6)?.as_blob()?);
-    Ok(build(id, topic, version, time, key, attributes, payload))
-}
-
-fn build(
+/// The message of such columns, or why nobody can read it.
+pub(super) fn build(
     id: &str,
     topic: &str,
     version: u32,

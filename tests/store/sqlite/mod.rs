@@ -1,0 +1,5 @@
+//! The cases on SQLite.
+
+mod place;
+#[path = "../cases/transactions.rs"]
+mod transactions;
