@@ -179,6 +179,10 @@ impl Herd {
 
     /// SIGTERM, and waits until the process has ended as it should.
     pub(crate) async fn terminate(&mut self, at: usize) -> Result {
+        if worker::status(&self.setting.folder, self.running[at].process).is_none() {
+            // It does not listen yet.
+            return self.kill(at);
+        }
         self.signal(at, "TERM")?;
         let mut running = self.running.swap_remove(at);
         let until = Instant::now() + worker::GRACE + Duration::from_secs(if self.setting.wrap.is_empty() { 5 } else { 30 });
@@ -192,6 +196,8 @@ impl Herd {
                 running.child.wait()?;
                 return self.gone(&running);
             }
+            // One that is stopped may hold what this one waits for.
+            self.wake(false)?;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -62,7 +62,13 @@ impl Campaign<'_> {
     }
 
     fn is_enough(&self) -> bool {
-        self.scene.herd.stored() >= self.args.events && self.scene.faults.worker_kills + self.scene.faults.zombies >= self.args.kills
+        let faults = &self.scene.faults;
+        let done = match self.args.only.as_deref() {
+            Some("zombies") => faults.zombies,
+            Some("restarts") => faults.restarts,
+            _ => faults.worker_kills,
+        };
+        self.scene.herd.stored() >= self.args.events && done >= self.args.kills
     }
 
     /// Starts what is missing, wakes what has slept enough, and holds publishers back when much waits.

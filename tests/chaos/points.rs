@@ -72,7 +72,10 @@ pub(crate) async fn run(args: &Args) -> Result<Option<Row>> {
     }
     let began = Instant::now();
     let template = Template::make().await?;
-    let calls = count(args).await?;
+    let calls = match count(args).await? {
+        Ok(calls) => calls,
+        Err(wrong) => return Ok(Some(Row { name: "SQLite, script of 200".into(), ..wrong })),
+    };
     let all = points(&calls);
     let offset = usize::try_from(args.seed % args.every as u64)?;
     let chosen: Vec<Point> = all.iter().copied().skip(args.first + offset).step_by(args.every).collect();
@@ -112,13 +115,18 @@ fn points(calls: &Calls) -> Vec<Point> {
     [(true, &calls.making), (false, &calls.writing)].into_iter().flat_map(of).collect()
 }
 
-/// Counts the calls of a run without a fault.
-async fn count(args: &Args) -> Result<Calls> {
+/// Counts the calls of a run without a fault, or says what is wrong with it.
+async fn count(args: &Args) -> Result<std::result::Result<Calls, Row>> {
     let mut scene = scene(args)?;
     let trace = scene.folder.join("trace.txt");
-    script(&mut scene, tracer(&trace, &["-e", "trace=pwrite64,fsync"])).await?;
+    script(&mut scene, tracer(&trace, &["-y", "-s", "12", "-e", "trace=pwrite64,fsync,write"])).await?;
+    let text = std::fs::read_to_string(&trace)?;
+    let unsynced = unsynced(&text);
+    if unsynced.is_none_or(|count| count > 0) {
+        scene.wrong.push(("unsynced", format!("{unsynced:?} publishes were answered before a sync")));
+    }
     let mut threads: BTreeMap<String, BTreeMap<&'static str, u64>> = BTreeMap::new();
-    for line in std::fs::read_to_string(&trace)?.lines() {
+    for line in text.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };
         if let Some(call) = ["pwrite64", "fsync"].into_iter().find(|call| rest.trim_start().starts_with(&format!("{call}("))) {
             *threads.entry(thread.to_owned()).or_default().entry(call).or_default() += 1;
@@ -127,14 +135,34 @@ async fn count(args: &Args) -> Result<Calls> {
     scene.heal().await?;
     let row = scene.end(String::new()).await?;
     if !row.is_clean() {
-        return Err(format!("the script fails without a fault: {:?}", row.findings.lines()).into());
+        return Ok(Err(row));
     }
     let mut counts: Vec<_> = threads.into_values().filter(|counts| counts.len() == 2).collect();
     counts.sort_by_key(|counts| counts["pwrite64"]);
     match (counts.pop(), counts.pop(), counts.pop()) {
-        (Some(writing), Some(making), None) => Ok(Calls { making, writing }),
+        (Some(writing), Some(making), None) => Ok(Ok(Calls { making, writing })),
         _ => Err("the file is not written by two threads, or by other calls than are counted".into()),
     }
+}
+
+/// How many publishes were answered with no sync of the log between question and answer; `None` if none was answered.
+pub(crate) fn unsynced(trace: &str) -> Option<u64> {
+    let (mut syncs, mut asked, mut answered, mut unsynced) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for line in trace.lines() {
+        let Some((_, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if call.starts_with("fsync(") && call.contains("-wal>") {
+            syncs += 1;
+        } else if call.starts_with("write(") && call.contains("pub-") {
+            if call.contains(">, \"i ") {
+                asked = syncs;
+            } else if call.contains(">, \"o ") {
+                answered += 1;
+                unsynced += u64::from(syncs == asked);
+            }
+        }
+    }
+    (answered > 0).then_some(unsynced)
 }
 
 /// A file that is made and empty.

@@ -77,9 +77,10 @@ pub(crate) async fn worker(orders: Orders) -> Result {
     let watched = runtime.clone();
     let tell = async move {
         loop {
+            // Who is told that a worker runs may take it that it listens to signals.
+            tokio::time::sleep(Duration::from_millis(50)).await;
             let total = watched.monitor().total();
             let _ = status.write_all_at(format!("{:<12}{:<12}{:<24}", total.pending, total.leases_lost, now()).as_bytes(), 0);
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::select! {
