@@ -117,6 +117,20 @@ impl Feed for Script {
         &self.lane
     }
 
+    fn poll_run(&mut self, _: &mut Context<'_>) -> Poll<bool> {
+        Poll::Ready(false)
+    }
+
+    fn lent(&self) -> Lent<'_> {
+        panic!("nothing is lent")
+    }
+
+    fn acked(&mut self, _: usize, _: usize) {}
+
+    fn take_lent(&mut self) -> Option<Delivery> {
+        None
+    }
+
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Delivery>> {
         Poll::Ready(self.queue.pop_front())
     }

@@ -2,12 +2,14 @@
 //!
 //! A [`Broker`] stores messages for subscriptions, a [`Consumer`] hands them out and takes verdicts back, [`DeadLetters`]
 //! keeps what failed for good. Batches cross the seam, so that one call is shared by many messages, and an [`Answer`]
-//! that is ready costs no allocation. None of the traits has default methods: a wrapper that forgets one must not compile.
+//! that is ready costs no allocation. The traits have no default methods, because a wrapper that forgets one must not compile;
+//! the one exception is [`Consumer::local`], which a wrapper must not pass on: it would be passed by.
 
 mod answer;
 mod capabilities;
 mod dead_letter;
 mod delivery;
+mod local;
 pub mod memory;
 mod outgoing;
 #[cfg(feature = "sqlite")]
@@ -21,6 +23,7 @@ pub use self::answer::{Answer, Keeper, Kept};
 pub use self::capabilities::{Capabilities, Durability, StartPosition};
 pub use self::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetters};
 pub use self::delivery::{Delivery, FAILURE_TEXT_BYTES_MAX, FAILURES_MAX, Failure, FailureKind, Settled, Settlement, Token, Verdict};
+pub use self::local::{Local, Run};
 pub use self::outgoing::{ConsumerId, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::Result;
 use crate::policy::WhenFull;
@@ -100,6 +103,11 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     ///
     /// A verdict whose answer is dropped may or may not have been carried out; the delivery then ends with its lease.
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Settled>;
+
+    /// The shorter way for a lane of the same process, if this consumer has one.
+    fn local(&self) -> Option<&dyn Local> {
+        None
+    }
 
     /// Renews the leases of deliveries, and answers the tokens whose lease is lost.
     fn renew<'a>(&'a self, tokens: &'a [Token]) -> Answer<'a, Result<Vec<Token>>>;

@@ -8,13 +8,14 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use compact_str::CompactString;
 
-use super::feed::{BoxWorker, Feed, Worker};
+use super::attempt::{DROPPING, HANDLER, OPENING};
+use super::feed::{BoxWorker, Feed, Lent, Worker};
 use super::meta::{LaneContext, Meta};
-use super::outcome::{IntoOutcome, Reply};
+use super::outcome::{IntoOutcome, Outcome, Reply};
 use super::payload::{Form, Own, Receive};
 use super::{batched, single};
 use crate::broker::Delivery;
@@ -35,11 +36,56 @@ pub(super) trait Calls: Send {
     /// Starts a call with what was opened.
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()>;
 
+    /// Calls the handler with one message of a run after another, until one is pending or does not simply end well. How far
+    /// it came stands in `progress`, whatever panics.
+    fn run(&mut self, lent: Lent<'_>, progress: &mut Progress, reply: &mut Reply, cx: &mut Context<'_>) -> Poll<Stop>;
+
     /// Goes on with the call, and says in the end what it came to.
     fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()>;
 
     /// Drops the call, wherever it stands, and what is still open.
     fn clear(&mut self);
+}
+
+/// How far a run has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The message that is worked on; all before it have ended well.
+    pub(super) at: usize,
+    /// How many of those the filter did not want.
+    pub(super) filtered: usize,
+    pub(super) stage: Stage,
+}
+
+/// What is being done with a message of a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Opening,
+    Running,
+    Dropping,
+}
+
+impl Stage {
+    /// The same in words, for what panicked there.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            Self::Opening => OPENING,
+            Self::Running => HANDLER,
+            Self::Dropping => DROPPING,
+        }
+    }
+}
+
+/// Why a run does not go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All its messages have ended well, or nothing more is to be started.
+    End,
+    /// The reply says what the message came to.
+    Replied,
+    /// The message cannot be read.
+    Unreadable(Unreadable),
 }
 
 /// A handler before its function is known: `P` its message parameter, `H` what a call holds, `M` what the function's glue
@@ -135,6 +181,25 @@ struct Slot<'a, P: Receive, M, C, R> {
     form: PhantomData<P::Form>,
 }
 
+impl<P, M, C, R> Slot<'_, P, M, C, R>
+where
+    P: Receive,
+    C: Fn(M, Meta<'_>) -> Result<R>,
+{
+    fn call(&mut self, deliveries: &[Delivery], meta: Meta<'_>) -> Result<()> {
+        let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
+        let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
+        self.future.as_mut().set(Some(future));
+        Ok(())
+    }
+}
+
+/// Cannot happen: the loops start a call only with what they opened.
+#[cold]
+fn nothing() -> Error {
+    Error::msg("a call was started without a message")
+}
+
 impl<P, M, C, R> Calls for Slot<'_, P, M, C, R>
 where
     P: Receive,
@@ -148,7 +213,7 @@ where
         if build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
             return Ok(false);
         }
-        let item = P::Item::open(&meta.delivery.message)?;
+        let item = P::Item::open(meta.message)?;
         if build.filter.is_some_and(|wanted| !wanted(&item)) {
             return Ok(false);
         }
@@ -165,13 +230,44 @@ where
     }
 
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()> {
-        // Neither can happen: the loops start a call only with what they opened.
-        let nothing = || Error::msg("a call was started without a message");
-        let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
-        let meta = Meta { delivery: deliveries.first().ok_or_else(nothing)?, lane };
-        let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
-        self.future.as_mut().set(Some(future));
-        Ok(())
+        let first = deliveries.first().ok_or_else(nothing)?;
+        self.call(deliveries, Meta { message: &first.message, attempt: first.attempt, lane })
+    }
+
+    fn run(&mut self, lent: Lent<'_>, progress: &mut Progress, reply: &mut Reply, cx: &mut Context<'_>) -> Poll<Stop> {
+        while let Some(message) = lent.messages.get(progress.at) {
+            if progress.stage == Stage::Opening {
+                if lent.beat.is_over() {
+                    break;
+                }
+                let meta = Meta { message, attempt: 1, lane: lent.lane };
+                match self.open(meta) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        progress.at += 1;
+                        progress.filtered += 1;
+                        continue;
+                    }
+                    Err(unreadable) => return Poll::Ready(Stop::Unreadable(unreadable)),
+                }
+                lent.beat.starts();
+                progress.stage = Stage::Running;
+                if let Err(error) = self.call(&[], meta) {
+                    reply.fail(Outcome::of_error::<Error>(&error));
+                    return Poll::Ready(Stop::Replied);
+                }
+            }
+            ready!(self.poll(cx, lent.lane, reply));
+            progress.stage = Stage::Dropping;
+            self.future.as_mut().set(None);
+            lent.beat.ends();
+            if !reply.is_plain() {
+                return Poll::Ready(Stop::Replied);
+            }
+            progress.at += 1;
+            progress.stage = Stage::Opening;
+        }
+        Poll::Ready(Stop::End)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()> {

@@ -1,5 +1,6 @@
 //! What a worker calls: [`Feed`] for a lane.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +15,11 @@ use super::fetch::Fetch;
 use super::renewal::Renewal;
 use super::settle::Settling;
 use super::verdict::Verdicts;
-use crate::broker::{Delivery, FailureKind, Messages, Origin};
+use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run};
 use crate::error::Error;
-use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
+use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Reservation};
 use crate::lane_scope;
-use crate::message::{Message, Payload};
+use crate::message::{Id, Message, Payload};
 use crate::mutant;
 use crate::runtime::monitor::LaneStats;
 use crate::runtime::subscription::Subscription;
@@ -33,6 +34,12 @@ pub(super) struct LaneFeed<'a> {
     pulse: &'a AtomicU32,
     /// Received and not yet started, oldest first.
     waiting: VecDeque<Delivery>,
+    /// Where the subscription may go the shorter way.
+    local: Option<&'a dyn Local>,
+    /// The same, of what is handed out for the first time.
+    run: Run,
+    /// How many messages of the run, from the first, may reach the handler.
+    lent: usize,
     fetch: Fetch<'a>,
     settling: Settling<'a>,
     verdicts: Verdicts<'a>,
@@ -44,12 +51,12 @@ pub(super) struct LaneFeed<'a> {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// One timer for the attempt's timeout; armed only for an attempt that was pending.
     timer: Pin<Box<Sleep>>,
-    armed: bool,
+    armed: Cell<bool>,
     /// When the batch that is being filled is old enough to run.
     batch_timer: Pin<Box<Sleep>>,
     /// When the running attempt began, if its time is taken.
-    began: Option<Instant>,
-    in_attempt: u64,
+    began: Cell<Option<Instant>>,
+    in_attempt: Cell<u64>,
     reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
     publishing: Option<Boxed<'a, Result<(), Error>>>,
     outer_scope: Option<Origin>,
@@ -60,6 +67,7 @@ impl<'a> LaneFeed<'a> {
         let index = lane as usize;
         let stats: &LaneStats = &subscription.stats[index];
         let origin = Origin { consumer: subscription.consumer.id(), lane };
+        let local = local(subscription);
         let timer = || Box::pin(tokio::time::sleep(Duration::ZERO));
         Self {
             subscription,
@@ -67,7 +75,10 @@ impl<'a> LaneFeed<'a> {
             context: LaneContext { subscription: subscription.name.clone(), publisher: subscription.publisher.from_lane(origin), origin },
             pulse: &subscription.pulses[index],
             waiting: VecDeque::new(),
-            fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
+            local,
+            run: Run::new(),
+            lent: 0,
+            fetch: Fetch::new(&*subscription.consumer, local, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
@@ -75,10 +86,10 @@ impl<'a> LaneFeed<'a> {
             last_start: Box::pin(subscription.shutdown.last_start()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
             timer: timer(),
-            armed: false,
+            armed: Cell::new(false),
             batch_timer: timer(),
-            began: None,
-            in_attempt: 0,
+            began: Cell::new(None),
+            in_attempt: Cell::new(0),
             reserving: None,
             publishing: None,
             outer_scope: None,
@@ -95,6 +106,9 @@ impl<'a> LaneFeed<'a> {
     /// Releases what was not started and carries out what is left to settle.
     pub(super) async fn finish(&mut self) {
         self.fetch.cancel();
+        while let Some(delivery) = self.take_lent() {
+            self.waiting.push_back(delivery);
+        }
         while let Some(delivery) = self.waiting.pop_front() {
             let ended = if mutant::is("attempt-for-unstarted") { Ended::failed(FailureKind::Error, "shutdown") } else { Ended::Cancelled };
             self.done(delivery, None, ended);
@@ -121,7 +135,7 @@ impl<'a> LaneFeed<'a> {
                 }
                 renewal.hold(token);
             }
-            let Some(ended) = self.refusal(delivery) else { return self.waiting.pop_front() };
+            let Some(ended) = self.refusal(&delivery.message, Some(delivery)) else { return self.waiting.pop_front() };
             if let Some(delivery) = self.waiting.pop_front() {
                 self.done(delivery, None, ended);
             }
@@ -129,27 +143,19 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
-    fn refusal(&self, delivery: &Delivery) -> Option<Ended> {
-        let message = &delivery.message;
+    /// Why a message must not reach the handler. Whoever observes has no runs.
+    #[inline]
+    fn refusal(&self, message: &Message, delivery: Option<&Delivery>) -> Option<Ended> {
         if message.hops() > self.subscription.hops_max && !(mutant::is("hops-unlimited") && message.hops() < 100) {
-            let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
-            let text = format!(
-                "the chain of events is {} hops deep, at most {} are allowed: {} → {}",
-                message.hops(),
-                self.subscription.hops_max,
-                path.unwrap_or_default(),
-                message.topic()
-            );
-            return Some(Ended::failed(FailureKind::HopLimit, text));
+            return Some(too_deep(message, self.subscription.hops_max));
         }
         if let Payload::Encoded(encoded) = message.payload()
             && encoded.bytes().len() > self.subscription.payload_bytes_max
         {
-            let text = format!("payload of {} bytes, at most {} are allowed", encoded.bytes().len(), self.subscription.payload_bytes_max);
-            return Some(Ended::failed(FailureKind::Oversized, text));
+            return Some(too_large(encoded.bytes().len(), self.subscription.payload_bytes_max));
         }
         if let Some(observer) = &self.subscription.observer
-            && let Some(ended) = observer.before(self.subscription.name(), delivery)
+            && let Some(ended) = delivery.and_then(|delivery| observer.before(self.subscription.name(), delivery))
         {
             return Some(ended);
         }
@@ -168,7 +174,7 @@ impl<'a> LaneFeed<'a> {
         }
         // A lane that always finds something gives way now and then, or it would keep its thread from timers and signals.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
-        if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
+        if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting, &mut self.run) {
             turn.made_progress();
             return Poll::Ready(received);
         }
@@ -179,6 +185,57 @@ impl<'a> LaneFeed<'a> {
 impl Feed for LaneFeed<'_> {
     fn lane(&self) -> &LaneContext {
         &self.context
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.local.is_none() {
+            return Poll::Ready(false);
+        }
+        loop {
+            if self.is_over() || !self.waiting.is_empty() {
+                return Poll::Ready(false);
+            }
+            if self.lent > 0 {
+                return Poll::Ready(true);
+            }
+            if let Some(refused) = self.take_lent() {
+                self.waiting.push_back(refused);
+                self.lent = self.acceptable();
+            } else {
+                if !ready!(self.poll_fetch(cx)) {
+                    return Poll::Ready(false);
+                }
+                self.lent = self.acceptable();
+            }
+        }
+    }
+
+    fn lent(&self) -> Lent<'_> {
+        Lent { messages: self.run.as_slice().get(..self.lent).unwrap_or_default(), lane: &self.context, beat: self }
+    }
+
+    fn acked(&mut self, count: usize, filtered: usize) {
+        let Some(local) = self.local.filter(|_| count > 0) else { return };
+        let (succeeded, filtered) = (count.saturating_sub(filtered) as u64, filtered as u64);
+        // Counted first, so that whoever sees nothing pending sees it counted.
+        self.stats.succeeded.add(succeeded);
+        self.stats.filtered.add(if mutant::is("filtered-uncounted") { 0 } else { filtered });
+        let messages = self.run.as_slice().get(..count).unwrap_or_default();
+        if let Err(error) = local.ack(self.fetch.lane(), messages) {
+            self.stats.succeeded.take_back(succeeded);
+            self.stats.filtered.take_back(filtered);
+            self.stats.settle_failures.add(count as u64);
+            let ids: Vec<&Id> = messages.iter().map(Message::id).collect();
+            tracing::error!(handler = self.subscription.name(), ?ids, %error, "handled messages were not acked");
+        }
+        self.lent = self.lent.saturating_sub(count);
+        self.run.advance(count);
+    }
+
+    fn take_lent(&mut self) -> Option<Delivery> {
+        let message = self.run.pop()?;
+        self.lent = self.lent.saturating_sub(1);
+        Some(self.local?.delivery(self.fetch.lane(), message))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
@@ -196,6 +253,11 @@ impl Feed for LaneFeed<'_> {
             }
             if !ready!(self.poll_fetch(cx)) {
                 return Poll::Ready(None);
+            }
+            if let Some(delivery) = self.take_lent() {
+                // All that waited was refused, and what came then is a run.
+                self.waiting.push_back(delivery);
+                self.lent = self.acceptable();
             }
         }
     }
@@ -267,9 +329,9 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn attempt_starts(&mut self, messages: usize) {
-        self.in_attempt = messages as u64;
-        self.began = self.stats.samples().then(Instant::now);
-        self.stats.started.add(self.in_attempt);
+        self.in_attempt.set(messages as u64);
+        self.began.set(self.stats.samples().then(Instant::now));
+        self.stats.started.add(messages as u64);
         if messages > 1 {
             self.stats.batches.add(1);
         }
@@ -300,19 +362,14 @@ impl Feed for LaneFeed<'_> {
         else {
             return Poll::Pending;
         };
-        if !self.armed {
-            self.armed = true;
+        if !self.armed.replace(true) {
             self.timer.as_mut().reset(tokio::time::Instant::now() + timeout);
         }
         self.timer.as_mut().poll(cx).map(|()| Interrupt::Timeout)
     }
 
     fn attempt_ends(&mut self) {
-        self.armed = false;
-        self.stats.ended.add(std::mem::take(&mut self.in_attempt));
-        if let Some(began) = self.began.take() {
-            self.stats.took(began.elapsed());
-        }
+        self.ends();
     }
 
     fn publish(&mut self, messages: Vec<Message>) {
@@ -355,7 +412,62 @@ impl Feed for LaneFeed<'_> {
     }
 }
 
+impl Beat for LaneFeed<'_> {
+    fn is_over(&self) -> bool {
+        self.subscription.shutdown.is_last_start()
+    }
+
+    fn starts(&self) {
+        // Still odd, but another one: it is not the same handler that keeps the thread.
+        self.pulse.store(self.pulse.load(Ordering::Relaxed).wrapping_add(2), Ordering::Relaxed);
+        self.in_attempt.set(1);
+        if self.stats.samples() {
+            self.began.set(Some(Instant::now()));
+        }
+        self.stats.started.add(1);
+    }
+
+    fn ends(&self) {
+        self.armed.set(false);
+        self.stats.ended.add(self.in_attempt.take());
+        if let Some(began) = self.began.take() {
+            self.stats.took(began.elapsed());
+        }
+    }
+}
+
+/// The shorter way, for a subscription that looks at nothing but the event: no inbox, no rules on headers, no observer, no
+/// lease, and no batches.
+fn local(subscription: &Subscription) -> Option<&dyn Local> {
+    let spec = &subscription.handler.spec;
+    let plain = subscription.inbox.is_none()
+        && subscription.observer.is_none()
+        && subscription.lease.is_none()
+        && spec.headers.is_empty()
+        && !spec.takes_batch;
+    if plain { subscription.consumer.local() } else { None }
+}
+
+#[cold]
+fn too_deep(message: &Message, max: u32) -> Ended {
+    let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
+    let (hops, path, topic) = (message.hops(), path.unwrap_or_default(), message.topic());
+    let text = format!("the chain of events is {hops} hops deep, at most {max} are allowed: {path} → {topic}");
+    Ended::failed(FailureKind::HopLimit, text)
+}
+
+#[cold]
+fn too_large(bytes: usize, max: usize) -> Ended {
+    Ended::failed(FailureKind::Oversized, format!("payload of {bytes} bytes, at most {max} are allowed"))
+}
+
 impl LaneFeed<'_> {
+    /// How many messages of the run, from the first, may reach the handler.
+    fn acceptable(&self) -> usize {
+        let messages = self.run.as_slice();
+        messages.iter().position(|message| self.refusal(message, None).is_some()).unwrap_or(messages.len())
+    }
+
     /// Ready when what the worker holds is somebody else's by now.
     fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(renewal) = &mut self.renewal else { return Poll::Pending };
