@@ -10,7 +10,9 @@ use abe_events::broker::{
     Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetters, Delivery, Durability, Origin, Outgoing, PublishFailure, Published,
     SubscriptionSpec, Token,
 };
-use abe_events::handler::{BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Reservation, Resolver, States};
+use abe_events::handler::{
+    BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Lent, Reservation, Resolver, States,
+};
 use abe_events::{Error, Event, Id, Message, Name, Payload, Publisher, Result, Topic};
 
 /// How a delivery ended, by the message's number in the script.

@@ -26,14 +26,7 @@ pub trait Local: Send + Sync {
     /// # Errors
     ///
     /// [`Closed`](crate::ErrorKind::Closed) after `close`.
-    fn poll_take(
-        &self,
-        lane: u32,
-        max: usize,
-        run: &mut Run,
-        deliveries: &mut Vec<Delivery>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<()>>;
+    fn poll_take(&self, lane: u32, max: usize, run: &mut Run, deliveries: &mut Vec<Delivery>, cx: &mut Context<'_>) -> Poll<Result<()>>;
 
     /// A lane does not wait any more. Must be called when [`poll_take`](Local::poll_take) was pending and is given up.
     fn stop_taking(&self, lane: u32);

@@ -186,6 +186,7 @@ where
     P: Receive,
     C: Fn(M, Meta<'_>) -> Result<R>,
 {
+    #[inline]
     fn call(&mut self, deliveries: &[Delivery], meta: Meta<'_>) -> Result<()> {
         let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
         let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
@@ -208,6 +209,7 @@ where
     R: Future + Send + 'static,
     R::Output: IntoOutcome<P::Form>,
 {
+    #[inline]
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable> {
         let build = &self.bound.build;
         if build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {

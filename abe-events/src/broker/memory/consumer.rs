@@ -105,14 +105,7 @@ impl Keeper<Result<Vec<Delivery>>> for MemoryConsumer {
 }
 
 impl Local for MemoryConsumer {
-    fn poll_take(
-        &self,
-        lane: u32,
-        max: usize,
-        run: &mut Run,
-        deliveries: &mut Vec<Delivery>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<()>> {
+    fn poll_take(&self, lane: u32, max: usize, run: &mut Run, deliveries: &mut Vec<Delivery>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(slot) = self.taking.get(lane as usize) else { return Poll::Ready(Err(self.no_such_lane(lane))) };
         let mut receiving = lock(slot).take().unwrap_or_else(|| Receiving::new(lane, max));
         let answer = receiving.poll(&self.inner, &mut Hands { run: Some(run), deliveries }, cx);

@@ -26,6 +26,9 @@ use crate::runtime::subscription::Subscription;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How long a lane may work on a run before it gives way to what else its thread has to do.
+const RUN_TIME_MAX: Duration = Duration::from_micros(100);
+
 /// A lane's side of the seam.
 pub(super) struct LaneFeed<'a> {
     subscription: &'a Subscription,
@@ -40,6 +43,8 @@ pub(super) struct LaneFeed<'a> {
     run: Run,
     /// How many messages of the run, from the first, may reach the handler.
     lent: usize,
+    /// When the run was lent.
+    lent_at: Option<Instant>,
     fetch: Fetch<'a>,
     settling: Settling<'a>,
     verdicts: Verdicts<'a>,
@@ -78,6 +83,7 @@ impl<'a> LaneFeed<'a> {
             local,
             run: Run::new(),
             lent: 0,
+            lent_at: None,
             fetch: Fetch::new(&*subscription.consumer, local, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
@@ -191,11 +197,18 @@ impl Feed for LaneFeed<'_> {
         if self.local.is_none() {
             return Poll::Ready(false);
         }
+        if self.lent_at.take().is_some_and(|at| at.elapsed() > RUN_TIME_MAX) {
+            // To the end of the queue, from where an idle worker takes it: handlers that compute and the publisher then run
+            // side by side. A quick lane stays where its publisher is, and so does what the publisher has just written.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             if self.is_over() || !self.waiting.is_empty() {
                 return Poll::Ready(false);
             }
             if self.lent > 0 {
+                self.lent_at = Some(Instant::now());
                 return Poll::Ready(true);
             }
             if let Some(refused) = self.take_lent() {
@@ -465,7 +478,9 @@ impl LaneFeed<'_> {
     /// How many messages of the run, from the first, may reach the handler.
     fn acceptable(&self) -> usize {
         let messages = self.run.as_slice();
-        messages.iter().position(|message| self.refusal(message, None).is_some()).unwrap_or(messages.len())
+        // Nothing that is checked is wrong with a typed event that begins a chain.
+        let plain = |message: &Message| message.lineage().is_none() && matches!(message.payload(), Payload::Typed(_));
+        messages.iter().position(|message| !plain(message) && self.refusal(message, None).is_some()).unwrap_or(messages.len())
     }
 
     /// Ready when what the worker holds is somebody else's by now.
