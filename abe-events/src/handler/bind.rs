@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use compact_str::CompactString;
 
 use super::attempt::{DROPPING, HANDLER, OPENING};
-use super::feed::{BoxWorker, Feed, Lent, Worker};
+use super::feed::{BoxWorker, Feed, Lent, Next, Worker};
 use super::meta::{LaneContext, Meta};
 use super::outcome::{IntoOutcome, Outcome, Reply};
 use super::payload::{Form, Own, Receive};
@@ -55,6 +55,8 @@ pub(super) struct Progress {
     /// How many of those the filter did not want.
     pub(super) filtered: usize,
     pub(super) stage: Stage,
+    /// Whether the lane keeps the message's time, and is to be told of its end.
+    pub(super) watched: bool,
 }
 
 /// What is being done with a message of a run.
@@ -181,17 +183,21 @@ struct Slot<'a, P: Receive, M, C, R> {
     form: PhantomData<P::Form>,
 }
 
-impl<P, M, C, R> Slot<'_, P, M, C, R>
-where
-    P: Receive,
-    C: Fn(M, Meta<'_>) -> Result<R>,
-{
+impl<P: Receive, M, C> Bound<P, M, C> {
+    /// Decodes and filters a message; `None` when a filter does not want it.
     #[inline]
-    fn call(&mut self, deliveries: &[Delivery], meta: Meta<'_>) -> Result<()> {
-        let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
-        let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
-        self.future.as_mut().set(Some(future));
-        Ok(())
+    fn open(&self, meta: Meta<'_>) -> Result<Option<Arc<P::Item>>, Unreadable> {
+        if self.build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
+            return Ok(None);
+        }
+        let item = P::Item::open(meta.message)?;
+        Ok(if self.build.filter.is_some_and(|wanted| !wanted(&item)) { None } else { Some(item) })
+    }
+
+    /// The same as what a call of one message owns.
+    #[inline]
+    fn held(&self, meta: Meta<'_>) -> Result<Option<P::Held>, Unreadable> {
+        Ok(self.open(meta)?.and_then(P::hold_one))
     }
 }
 
@@ -209,18 +215,11 @@ where
     R: Future + Send + 'static,
     R::Output: IntoOutcome<P::Form>,
 {
-    #[inline]
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable> {
-        let build = &self.bound.build;
-        if build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
-            return Ok(false);
-        }
-        let item = P::Item::open(meta.message)?;
-        if build.filter.is_some_and(|wanted| !wanted(&item)) {
-            return Ok(false);
-        }
-        self.opened.push(item);
-        Ok(true)
+        let item = self.bound.open(meta)?;
+        let wanted = item.is_some();
+        self.opened.extend(item);
+        Ok(wanted)
     }
 
     fn key(&self) -> Option<CompactString> {
@@ -233,36 +232,51 @@ where
 
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()> {
         let first = deliveries.first().ok_or_else(nothing)?;
-        self.call(deliveries, Meta { message: &first.message, attempt: first.attempt, lane })
+        let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
+        let meta = Meta { message: &first.message, attempt: first.attempt, lane };
+        let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
+        self.future.as_mut().set(Some(future));
+        Ok(())
     }
 
     fn run(&mut self, lent: Lent<'_>, progress: &mut Progress, reply: &mut Reply, cx: &mut Context<'_>) -> Poll<Stop> {
         while let Some(message) = lent.messages.get(progress.at) {
             if progress.stage == Stage::Opening {
-                if lent.beat.is_over() {
+                let beat = lent.beat.next();
+                if beat == Next::Over {
                     break;
                 }
                 let meta = Meta { message, attempt: 1, lane: lent.lane };
-                match self.open(meta) {
-                    Ok(true) => {}
-                    Ok(false) => {
+                let held = match self.bound.held(meta) {
+                    Ok(Some(held)) => held,
+                    Ok(None) => {
                         progress.at += 1;
                         progress.filtered += 1;
                         continue;
                     }
                     Err(unreadable) => return Poll::Ready(Stop::Unreadable(unreadable)),
-                }
-                lent.beat.starts();
+                };
                 progress.stage = Stage::Running;
-                if let Err(error) = self.call(&[], meta) {
-                    reply.fail(Outcome::of_error::<Error>(&error));
-                    return Poll::Ready(Stop::Replied);
+                progress.watched = beat == Next::Timed;
+                if progress.watched {
+                    lent.beat.time_starts();
+                }
+                match (self.bound.call)((self.bound.build.take)(held), meta) {
+                    Ok(future) => self.future.as_mut().set(Some(future)),
+                    Err(error) => {
+                        reply.fail(Outcome::of_error::<Error>(&error));
+                        return Poll::Ready(Stop::Replied);
+                    }
                 }
             }
-            ready!(self.poll(cx, lent.lane, reply));
+            if let Some(future) = self.future.as_mut().as_pin_mut() {
+                ready!(future.poll(cx)).settle(reply, &lent.lane.publisher);
+            }
             progress.stage = Stage::Dropping;
             self.future.as_mut().set(None);
-            lent.beat.ends();
+            if progress.watched {
+                lent.beat.ends();
+            }
             if !reply.is_plain() {
                 return Poll::Ready(Stop::Replied);
             }

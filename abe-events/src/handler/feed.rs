@@ -43,7 +43,7 @@ pub trait Feed: Send {
     /// The run, oldest message first.
     fn lent(&self) -> Lent<'_>;
 
-    /// The first messages of the run have ended well: handled, or `filtered` of them not wanted.
+    /// The first messages of the run, whose attempts are counted here, have ended well: handled, or `filtered` of them not wanted.
     fn acked(&mut self, count: usize, filtered: usize);
 
     /// Takes the first message out of the run, to end it by [`done`](Feed::done).
@@ -111,14 +111,25 @@ pub struct Lent<'a> {
 
 /// What is told from within a stretch of user code that spans several messages.
 pub trait Beat {
-    /// Whether nothing more is to be started.
-    fn is_over(&self) -> bool;
+    /// Another message is about to be opened. What its attempt costs is counted with the run.
+    fn next(&self) -> Next;
 
-    /// As [`Feed::attempt_starts`] for one message.
-    fn starts(&self);
+    /// The attempt begins whose time is taken.
+    fn time_starts(&self);
 
-    /// As [`Feed::attempt_ends`].
+    /// An attempt has ended whose time is taken, or that was pending.
     fn ends(&self);
+}
+
+/// What [`Beat::next`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing more is to be started.
+    Over,
+    /// Go on.
+    Plain,
+    /// Go on, and say when the attempt starts and ends.
+    Timed,
 }
 
 /// What an idempotent handler recognises a duplicate by, within its subscription.

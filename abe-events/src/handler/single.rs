@@ -50,11 +50,13 @@ fn step(calls: &mut dyn Calls, feed: &mut dyn Feed, progress: &mut Progress, rep
     match polled {
         Ok(Poll::Ready(Stop::End)) => {
             feed.in_user_code(false);
+            feed.attempt_ends();
             return Poll::Ready(false);
         }
         Ok(Poll::Ready(Stop::Replied)) => {}
         Ok(Poll::Ready(Stop::Unreadable(unreadable))) => reply.fail(undecodable(&unreadable)),
         Ok(Poll::Pending) => {
+            progress.watched = true;
             feed.in_user_code(false);
             if progress.at > 0 {
                 // Finished neighbours are not held up by this attempt.

@@ -17,7 +17,7 @@ use super::settle::Settling;
 use super::verdict::Verdicts;
 use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run};
 use crate::error::Error;
-use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Reservation};
+use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation};
 use crate::lane_scope;
 use crate::message::{Id, Message, Payload};
 use crate::mutant;
@@ -62,6 +62,9 @@ pub(super) struct LaneFeed<'a> {
     /// When the running attempt began, if its time is taken.
     began: Cell<Option<Instant>>,
     in_attempt: Cell<u64>,
+    /// How many messages come before the one of the run whose time is taken, and which run it is.
+    until_timed: Cell<usize>,
+    runs: usize,
     reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
     publishing: Option<Boxed<'a, Result<(), Error>>>,
     outer_scope: Option<Origin>,
@@ -96,6 +99,8 @@ impl<'a> LaneFeed<'a> {
             batch_timer: timer(),
             began: Cell::new(None),
             in_attempt: Cell::new(0),
+            until_timed: Cell::new(0),
+            runs: 0,
             reserving: None,
             publishing: None,
             outer_scope: None,
@@ -208,7 +213,7 @@ impl Feed for LaneFeed<'_> {
                 return Poll::Ready(false);
             }
             if self.lent > 0 {
-                self.lent_at = Some(Instant::now());
+                self.begin_run();
                 return Poll::Ready(true);
             }
             if let Some(refused) = self.take_lent() {
@@ -232,6 +237,9 @@ impl Feed for LaneFeed<'_> {
         let (succeeded, filtered) = (count.saturating_sub(filtered) as u64, filtered as u64);
         // Counted first, so that whoever sees nothing pending sees it counted.
         self.stats.succeeded.add(succeeded);
+        // One is counted as long as the run is worked on.
+        self.stats.started.add(succeeded);
+        self.stats.ended.add(succeeded);
         self.stats.filtered.add(if mutant::is("filtered-uncounted") { 0 } else { filtered });
         let messages = self.run.as_slice().get(..count).unwrap_or_default();
         if let Err(error) = local.ack(self.fetch.lane(), messages) {
@@ -382,6 +390,7 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn attempt_ends(&mut self) {
+        self.stats.ended.add(self.in_attempt.take());
         self.ends();
     }
 
@@ -426,23 +435,23 @@ impl Feed for LaneFeed<'_> {
 }
 
 impl Beat for LaneFeed<'_> {
-    fn is_over(&self) -> bool {
-        self.subscription.shutdown.is_last_start()
-    }
-
-    fn starts(&self) {
+    fn next(&self) -> Next {
+        if self.is_over() {
+            return Next::Over;
+        }
         // Still odd, but another one: it is not the same handler that keeps the thread.
         self.pulse.store(self.pulse.load(Ordering::Relaxed).wrapping_add(2), Ordering::Relaxed);
-        self.in_attempt.set(1);
-        if self.stats.samples() {
-            self.began.set(Some(Instant::now()));
-        }
-        self.stats.started.add(1);
+        let until_timed = self.until_timed.get();
+        self.until_timed.set(until_timed.wrapping_sub(1));
+        if until_timed == 0 { Next::Timed } else { Next::Plain }
+    }
+
+    fn time_starts(&self) {
+        self.began.set(Some(Instant::now()));
     }
 
     fn ends(&self) {
         self.armed.set(false);
-        self.stats.ended.add(self.in_attempt.take());
         if let Some(began) = self.began.take() {
             self.stats.took(began.elapsed());
         }
@@ -475,6 +484,16 @@ fn too_large(bytes: usize, max: usize) -> Ended {
 }
 
 impl LaneFeed<'_> {
+    /// A run is lent. Of each the time of one message is taken, of quick ones the first as well as the last: where messages
+    /// are few, of every one.
+    fn begin_run(&mut self) {
+        self.lent_at = Some(Instant::now());
+        self.runs = self.runs.wrapping_add(1);
+        self.until_timed.set(self.runs.checked_rem(self.lent).unwrap_or(0));
+        self.in_attempt.set(1);
+        self.stats.started.add(1);
+    }
+
     /// How many messages of the run, from the first, may reach the handler.
     fn acceptable(&self) -> usize {
         let messages = self.run.as_slice();
