@@ -119,7 +119,7 @@ impl Feed for Script {
         &self.lane
     }
 
-    fn poll_run(&mut self, _: &mut Context<'_>) -> Poll<bool> {
+    fn poll_run(&mut self, _: bool, _: &mut Context<'_>) -> Poll<bool> {
         Poll::Ready(false)
     }
 
@@ -129,7 +129,7 @@ impl Feed for Script {
 
     fn acked(&mut self, _: usize, _: usize) {}
 
-    fn take_lent(&mut self) -> Option<Delivery> {
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)> {
         None
     }
 

@@ -27,6 +27,9 @@ pub(super) trait Calls: Send {
     /// Decodes and filters a message, and keeps it for the next call; `false` when a filter does not want it.
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable>;
 
+    /// Whether there is neither a filter nor an expression for the idempotency key.
+    fn takes_all_by_id(&self) -> bool;
+
     /// The user's idempotency key of the message opened last, if there is an expression for it.
     fn key(&self) -> Option<CompactString>;
 
@@ -220,6 +223,11 @@ where
         let wanted = item.is_some();
         self.opened.extend(item);
         Ok(wanted)
+    }
+
+    fn takes_all_by_id(&self) -> bool {
+        let build = &self.bound.build;
+        build.filter.is_none() && build.filter_meta.is_none() && build.key.is_none()
     }
 
     fn key(&self) -> Option<CompactString> {

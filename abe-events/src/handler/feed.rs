@@ -38,7 +38,8 @@ pub trait Feed: Send {
 
     /// Waits for messages: `true` when a run is lent, `false` when [`poll_next`](Feed::poll_next) has the next delivery, or
     /// the end. The checks of `poll_next` are made.
-    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
+    /// With `by_id` a duplicate is recognised by its id before it is opened; its key is reserved when it is lent.
+    fn poll_run(&mut self, by_id: bool, cx: &mut Context<'_>) -> Poll<bool>;
 
     /// The run, oldest message first.
     fn lent(&self) -> Lent<'_>;
@@ -46,8 +47,8 @@ pub trait Feed: Send {
     /// The first messages of the run, whose attempts are counted here, have ended well: handled, or `filtered` of them not wanted.
     fn acked(&mut self, count: usize, filtered: usize);
 
-    /// Takes the first message out of the run, to end it by [`done`](Feed::done).
-    fn take_lent(&mut self) -> Option<Delivery>;
+    /// Takes the first message out of the run, with the key reserved for it, to end it by [`done`](Feed::done).
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)>;
 
     /// The next delivery; `None` when the lane is to end. Hop limit, size limit and header rules are checked already.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>>;

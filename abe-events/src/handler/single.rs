@@ -13,8 +13,9 @@ use super::outcome::Reply;
 /// Takes deliveries until the feed has no more. Allocates nothing for a message.
 pub(super) async fn run(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
     let mut reply = Reply::new();
+    let by_id = calls.takes_all_by_id();
     loop {
-        if poll_fn(|cx| feed.poll_run(cx)).await {
+        if poll_fn(|cx| feed.poll_run(by_id, cx)).await {
             run_lent(&mut *calls, feed, &mut reply).await;
             continue;
         }
@@ -34,11 +35,11 @@ async fn run_lent(calls: &mut dyn Calls, feed: &mut dyn Feed, reply: &mut Reply)
     let mut progress = Progress::default();
     let stopped = poll_fn(|cx| step(calls, feed, &mut progress, reply, cx)).await;
     feed.acked(progress.at, progress.filtered);
-    if stopped && let Some(delivery) = feed.take_lent() {
+    if stopped && let Some((delivery, key)) = feed.take_lent() {
         if !reply.publish.is_empty() {
             publish(feed, from_ref(&delivery), reply).await;
         }
-        feed.done(delivery, None, reply.take());
+        feed.done(delivery, key, reply.take());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,10 +29,10 @@ const ID_BYTES_MAX: usize = 200;
 /// assert_eq!(first.to_string().parse::<Id>().unwrap(), first);
 /// assert_eq!("github-delivery-72d3162e".parse::<Id>().unwrap().to_string(), "github-delivery-72d3162e");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(Repr);
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Repr {
     /// The high and the low half of a UUID. The low one begins with the variant, and zero is left to tell the two forms
     /// apart: an id has 16 bytes, and every message is moved some ten times.
@@ -85,6 +86,20 @@ impl Id {
         match self.0 {
             Repr::Uuid(high, _) if high >> 12 & 0xf == 7 => Some(high >> 16),
             _ => None,
+        }
+    }
+}
+
+impl Hash for Id {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Only equal ids need the same hash; which of the two forms it is need not be in it.
+        match &self.0 {
+            Repr::Uuid(high, low) => {
+                state.write_u64(*high);
+                state.write_u64(low.get());
+            }
+            Repr::Text(text) => text.hash(state),
         }
     }
 }

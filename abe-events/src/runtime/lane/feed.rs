@@ -18,6 +18,7 @@ use super::verdict::Verdicts;
 use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run};
 use crate::error::Error;
 use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation};
+use crate::inbox::MemoryInbox;
 use crate::lane_scope;
 use crate::message::{Id, Message, Payload};
 use crate::mutant;
@@ -117,12 +118,9 @@ impl<'a> LaneFeed<'a> {
     /// Releases what was not started and carries out what is left to settle.
     pub(super) async fn finish(&mut self) {
         self.fetch.cancel();
-        while let Some(delivery) = self.take_lent() {
-            self.waiting.push_back(delivery);
-        }
-        while let Some(delivery) = self.waiting.pop_front() {
+        while let Some((delivery, key)) = self.waiting.pop_front().map(|delivery| (delivery, None)).or_else(|| self.take_lent()) {
             let ended = if mutant::is("attempt-for-unstarted") { Ended::failed(FailureKind::Error, "shutdown") } else { Ended::Cancelled };
-            self.done(delivery, None, ended);
+            self.done(delivery, key, ended);
         }
         std::future::poll_fn(|cx| self.settling.poll_flush(cx)).await;
     }
@@ -198,8 +196,8 @@ impl Feed for LaneFeed<'_> {
         &self.context
     }
 
-    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.local.is_none() {
+    fn poll_run(&mut self, by_id: bool, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.local.is_none() || (self.subscription.inbox.is_some() && !by_id) {
             return Poll::Ready(false);
         }
         if self.lent_at.take().is_some_and(|at| at.elapsed() > RUN_TIME_MAX) {
@@ -216,14 +214,17 @@ impl Feed for LaneFeed<'_> {
                 self.begin_run();
                 return Poll::Ready(true);
             }
-            if let Some(refused) = self.take_lent() {
-                self.waiting.push_back(refused);
-                self.lent = self.acceptable();
-            } else {
-                if !ready!(self.poll_fetch(cx)) {
-                    return Poll::Ready(false);
+            if !self.run.is_empty() {
+                // What this lane has applied must be in the record before it asks again.
+                ready!(self.settling.poll_flush_if_unrecorded(cx));
+                self.lent = self.reserved_run();
+                if self.lent == 0
+                    && let Some((delivery, _)) = self.take_lent()
+                {
+                    self.waiting.push_back(delivery);
                 }
-                self.lent = self.acceptable();
+            } else if !ready!(self.poll_fetch(cx)) {
+                return Poll::Ready(false);
             }
         }
     }
@@ -242,6 +243,9 @@ impl Feed for LaneFeed<'_> {
         self.stats.ended.add(succeeded);
         self.stats.filtered.add(if mutant::is("filtered-uncounted") { 0 } else { filtered });
         let messages = self.run.as_slice().get(..count).unwrap_or_default();
+        if let Some(inbox) = self.inbox() {
+            inbox.applied_run(messages);
+        }
         if let Err(error) = local.ack(self.fetch.lane(), messages) {
             self.stats.succeeded.take_back(succeeded);
             self.stats.filtered.take_back(filtered);
@@ -253,10 +257,11 @@ impl Feed for LaneFeed<'_> {
         self.run.advance(count);
     }
 
-    fn take_lent(&mut self) -> Option<Delivery> {
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)> {
         let message = self.run.pop()?;
+        let key = (self.lent > 0 && self.subscription.inbox.is_some()).then(|| InboxKey::Id(message.id().clone()));
         self.lent = self.lent.saturating_sub(1);
-        Some(self.local?.delivery(self.fetch.lane(), message))
+        Some((self.local?.delivery(self.fetch.lane(), message), key))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
@@ -272,13 +277,11 @@ impl Feed for LaneFeed<'_> {
                 }
                 return Poll::Ready(Some(delivery));
             }
-            if !ready!(self.poll_fetch(cx)) {
-                return Poll::Ready(None);
-            }
-            if let Some(delivery) = self.take_lent() {
-                // All that waited was refused, and what came then is a run.
+            if let Some((delivery, _)) = self.take_lent() {
+                // A run came, and its messages are asked for one by one.
                 self.waiting.push_back(delivery);
-                self.lent = self.acceptable();
+            } else if !ready!(self.poll_fetch(cx)) {
+                return Poll::Ready(None);
             }
         }
     }
@@ -458,11 +461,11 @@ impl Beat for LaneFeed<'_> {
     }
 }
 
-/// The shorter way, for a subscription that looks at nothing but the event: no inbox, no rules on headers, no observer, no
-/// lease, and no batches.
+/// The shorter way, for a subscription that looks at nothing but the event and its id: no rules on headers, no observer, no
+/// lease, no inbox but one in memory, and no batches.
 fn local(subscription: &Subscription) -> Option<&dyn Local> {
     let spec = &subscription.handler.spec;
-    let plain = subscription.inbox.is_none()
+    let plain = subscription.inbox.as_deref().is_none_or(|inbox| inbox.in_memory().is_some())
         && subscription.observer.is_none()
         && subscription.lease.is_none()
         && spec.headers.is_empty()
@@ -494,7 +497,20 @@ impl LaneFeed<'_> {
         self.stats.started.add(1);
     }
 
-    /// How many messages of the run, from the first, may reach the handler.
+    /// How many messages of the run, from the first, may reach the handler; in the inbox their ids are reserved.
+    fn reserved_run(&self) -> usize {
+        let count = self.acceptable();
+        match self.inbox() {
+            Some(inbox) => inbox.reserve_run(self.run.as_slice().get(..count).unwrap_or_default()),
+            None => count,
+        }
+    }
+
+    /// The inbox, where runs are reserved in it.
+    fn inbox(&self) -> Option<&MemoryInbox> {
+        self.subscription.inbox.as_deref()?.in_memory().filter(|_| !mutant::is("no-reservation"))
+    }
+
     fn acceptable(&self) -> usize {
         let messages = self.run.as_slice();
         // Nothing that is checked is wrong with a typed event that begins a chain.
