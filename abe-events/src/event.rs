@@ -70,7 +70,7 @@ impl<T: Event> Incoming for T {
         vec![T::DESCRIPTOR]
     }
 
-    #[inline]
+    #[inline(always)]
     fn open(message: &Message) -> Result<Arc<Self>, Unreadable> {
         // A wildcard may bring in another event of the same shape, which would be read as this one.
         if !message.topic().is(T::DESCRIPTOR.topic) {

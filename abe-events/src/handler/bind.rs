@@ -188,7 +188,7 @@ struct Slot<'a, P: Receive, M, C, R> {
 
 impl<P: Receive, M, C> Bound<P, M, C> {
     /// Decodes and filters a message; `None` when a filter does not want it.
-    #[inline]
+    #[inline(always)]
     fn open(&self, meta: Meta<'_>) -> Result<Option<Arc<P::Item>>, Unreadable> {
         if self.build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
             return Ok(None);
@@ -198,7 +198,7 @@ impl<P: Receive, M, C> Bound<P, M, C> {
     }
 
     /// The same as what a call of one message owns.
-    #[inline]
+    #[inline(always)]
     fn held(&self, meta: Meta<'_>) -> Result<Option<P::Held>, Unreadable> {
         Ok(self.open(meta)?.and_then(P::hold_one))
     }

@@ -47,6 +47,11 @@ impl Keys {
         self.ids.len() + self.texts.len()
     }
 
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.texts.clear();
+    }
+
     fn contains(&self, key: Key<'_>) -> bool {
         match key {
             Key::Id(id) => self.ids.contains(id),
@@ -158,13 +163,17 @@ impl State {
 
     fn retire(&mut self, window: Duration) {
         // What is not decided yet is remembered from when it is.
-        self.old = std::mem::replace(&mut self.young, self.running.clone());
+        // The memory of what is forgotten goes round.
+        std::mem::swap(&mut self.old, &mut self.young);
+        self.young.clear();
+        self.young.ids.extend(self.running.ids.iter().cloned());
+        self.young.texts.extend(self.running.texts.iter().cloned());
         self.old.ids.retain(|id| !self.running.ids.contains(id));
         self.old.texts.retain(|text| !self.running.texts.contains(text));
         let now = Instant::now();
         if now.duration_since(self.begun) >= window.saturating_mul(2) {
             // Nothing was applied for a whole window: the young generation is past its time as well.
-            self.old = Keys::default();
+            self.old.clear();
         }
         self.begun = now;
     }

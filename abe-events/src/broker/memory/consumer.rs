@@ -130,7 +130,7 @@ impl Local for MemoryConsumer {
         let mut load = Load::default();
         messages.iter().for_each(|message| load.add(Load::one(message.weight())));
         seat.take_back(lane, messages.len());
-        queue.give_back(load);
+        queue.end_all(load);
         Ok(())
     }
 
