@@ -219,10 +219,16 @@ impl Publisher {
 
     /// Publishes an event and answers its id.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
-        match self.post(message_at(now_ms(), event)?)? {
+        // Not in one expression: its parts would become parts of the future.
+        let posted = self.post_event(event)?;
+        match posted {
             Posted::Stored { id, turns: 0 } => Ok(id),
             posted => posted.finish().await,
         }
+    }
+
+    fn post_event<P: Publishable>(&self, event: P) -> Result<Posted<'_>> {
+        self.post(message_at(now_ms(), event)?)
     }
 
     /// Publishes one message and answers its id.
