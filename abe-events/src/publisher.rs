@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
 
-use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
+use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published, Route};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
@@ -89,6 +89,35 @@ const DECLARED_PROBES: usize = 8;
 struct DeclaredCount {
     topic: OnceLock<&'static str>,
     count: AtomicU64,
+    /// The broker's way for the topic, as it was and as it is: subscriptions seldom change, and after the last place the
+    /// broker is asked for each message.
+    routes: [OnceLock<Box<dyn Route>>; ROUTES],
+    /// Which of them is the latest.
+    latest: AtomicUsize,
+}
+
+/// How many changes of the subscriptions a declared topic follows with a route of its own.
+const ROUTES: usize = 8;
+
+impl DeclaredCount {
+    #[inline]
+    fn route(&self) -> Option<&dyn Route> {
+        self.routes.get(self.latest.load(Ordering::Acquire))?.get().map(|route| &**route)
+    }
+
+    /// Asks for the present route, unless it is known.
+    fn renew(&self, broker: &dyn Broker, topic: &Topic) {
+        let at = match self.route() {
+            Some(route) if route.is_current() => return,
+            Some(_) => self.latest.load(Ordering::Acquire) + 1,
+            None => self.latest.load(Ordering::Acquire),
+        };
+        let Some(place) = self.routes.get(at) else { return };
+        if let Some(route) = broker.route(topic) {
+            place.get_or_init(|| route);
+            self.latest.fetch_max(at, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Limits {
@@ -132,31 +161,31 @@ impl Limits {
     /// Counts messages of a topic, and says how many there were before.
     #[inline]
     fn count_topic(&self, topic: &Topic, n: u64) -> u64 {
-        match topic.as_static().and_then(|text| self.declared_count(text)) {
-            Some(count) => count.fetch_add(n, Ordering::Relaxed),
+        match topic.as_static().and_then(|text| self.declared(text)) {
+            Some(slot) => slot.count.fetch_add(n, Ordering::Relaxed),
             None => self.count_other(topic, n),
         }
     }
 
     /// The count of a text at a fixed address: found by the address alone, so that nothing is hashed, compared or locked.
     #[inline]
-    fn declared_count(&self, text: &'static str) -> Option<&AtomicU64> {
+    fn declared(&self, text: &'static str) -> Option<&DeclaredCount> {
         // Fibonacci hashing: texts stand close together, and only the product's upper half is well mixed.
         let start = ((text.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
         let slot = self.declared.get(start % DECLARED_SLOTS)?;
         match slot.topic.get() {
-            Some(topic) if std::ptr::eq(*topic, text) => Some(&slot.count),
+            Some(topic) if std::ptr::eq(*topic, text) => Some(slot),
             _ => self.declared_beside(start, text),
         }
     }
 
     /// The same for a text whose own slot is not taken yet, or by another.
     #[cold]
-    fn declared_beside(&self, start: usize, text: &'static str) -> Option<&AtomicU64> {
+    fn declared_beside(&self, start: usize, text: &'static str) -> Option<&DeclaredCount> {
         (start..start + DECLARED_PROBES).find_map(|at| {
             let slot = self.declared.get(at % DECLARED_SLOTS)?;
             let topic = *slot.topic.get_or_init(|| text);
-            std::ptr::eq(topic, text).then_some(&slot.count)
+            std::ptr::eq(topic, text).then_some(slot)
         })
     }
 
@@ -242,9 +271,17 @@ impl Publisher {
         self.check_size(&message)?;
         let (id, topic) = (message.id().clone(), message.topic().clone());
         let origin = self.origin.or_else(crate::lane_scope::current);
-        match self.broker.publish(Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin }) {
+        let slot = topic.as_static().and_then(|text| self.limits.declared(text));
+        let answer = match slot.and_then(DeclaredCount::route) {
+            Some(route) if route.is_open() => route.publish(message, origin),
+            _ => self.ask(slot, message, origin),
+        };
+        match answer {
             Answer::Ready(Some(Ok(published))) => {
-                let before = self.limits.count_topic(&topic, 1);
+                let before = match slot {
+                    Some(slot) => slot.count.fetch_add(1, Ordering::Relaxed),
+                    None => self.limits.count_other(&topic, 1),
+                };
                 if published.deliveries == 0 {
                     self.limits.count_unrouted(1);
                 }
@@ -255,6 +292,14 @@ impl Publisher {
                 Ok(Posted::Waits { id, sending: Sending { limits: &self.limits, count: 1, topics: TopicsOf::One(topic, 1), answer } })
             }
         }
+    }
+
+    /// Hands a message to the broker itself, and asks for the way to go next time.
+    fn ask(&self, slot: Option<&DeclaredCount>, message: Message, origin: Option<Origin>) -> Answer<'_, Result<Published, PublishFailure>> {
+        if let Some(slot) = slot {
+            slot.renew(&*self.broker, message.topic());
+        }
+        self.broker.publish(Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin })
     }
 
     /// Publishes messages, not to be handled before `delay` has passed.

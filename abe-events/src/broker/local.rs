@@ -1,4 +1,5 @@
-//! The shorter way between a broker and a lane of the same process: runs of messages instead of a delivery each.
+//! The shorter ways within a process: a topic's queue for its publishers, and for lanes runs of messages instead of a
+//! delivery each.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,9 +7,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::Delivery;
+use super::{Answer, Delivery, Origin, PublishFailure, Published};
 use crate::error::Result;
 use crate::message::Message;
+
+/// A way for single messages of one topic that need not be looked for each time; see [`Broker::route`](super::Broker::route).
+pub trait Route: fmt::Debug + Send + Sync {
+    /// Whether the subscriptions are still those for which it was worked out; otherwise another is to be asked for.
+    fn is_current(&self) -> bool;
+
+    /// Whether messages may go this way; otherwise the broker itself takes them.
+    fn is_open(&self) -> bool;
+
+    /// As [`Broker::publish`](super::Broker::publish), for a message without a delay.
+    fn publish(&self, message: Message, origin: Option<Origin>) -> Answer<'_, Result<Published, PublishFailure>>;
+}
 
 /// What a consumer of this process offers beside [`Consumer::receive`](super::Consumer::receive) and
 /// [`settle`](super::Consumer::settle): most messages are handed out for the first time and acked in order, and for those a

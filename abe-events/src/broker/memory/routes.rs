@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use foldhash::fast::RandomState;
@@ -77,6 +78,8 @@ fn start_of(text: &'static str) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     table: ArcSwap<Table>,
+    /// Rises whenever what was known of topics is forgotten.
+    epoch: AtomicU64,
     subscriptions: Mutex<Vec<(Vec<TopicPattern>, Arc<Queue>)>>,
 }
 
@@ -99,6 +102,18 @@ impl Routes {
     pub(super) fn of(&self, topic: &Topic) -> Route {
         let known = self.table.load().get(topic).cloned();
         known.unwrap_or_else(|| self.work_out(topic))
+    }
+
+    /// Which subscriptions there are: another number, others.
+    #[inline]
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The queues of a topic, and since when.
+    pub(super) fn at_present(&self, topic: &Topic) -> (u64, Route) {
+        // Read before: what changes in between makes it out of date at once.
+        (self.epoch(), self.of(topic))
     }
 
     /// All queues.
@@ -126,6 +141,7 @@ impl Routes {
             *patterns = topics.to_vec();
             // Under the lock, so that no route worked out before is stored after.
             self.table.store(Arc::default());
+            self.epoch.fetch_add(1, Ordering::SeqCst);
         }
         Ok(answer)
     }
