@@ -97,8 +97,7 @@ impl Runtime {
     ///
     /// Dropped while waiting, the outcome is unknown: the event may be stored for some subscriptions.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
-        let publisher = self.publisher()?;
-        publisher.send(publisher.message(event)?).await
+        self.publisher()?.publish(event).await
     }
 
     /// Publishes events in order, as one batch: cheaper than one by one. They bear the time at which the batch was begun.
@@ -202,7 +201,7 @@ impl Runtime {
         let inner = self.inner();
         Monitor {
             uptime: inner.began.elapsed(),
-            published: inner.limits.published.load(Ordering::Relaxed),
+            published: inner.limits.published(),
             unrouted: inner.limits.unrouted.load(Ordering::Relaxed),
             topics: inner.limits.topics().into_iter().map(|(topic, published)| TopicMonitor { topic, published }).collect(),
             subscriptions: inner.subscriptions.iter().map(|subscription| SubscriptionMonitor::read(subscription)).collect(),
