@@ -4,7 +4,7 @@
 mod program;
 
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use abe_events::broker::sqlite::{__rusqlite as rusqlite, SqliteBroker};
@@ -60,7 +60,7 @@ async fn quick_handlers_on_several_lanes_share_their_rounds_to_the_file() -> Res
 
 #[tokio::test]
 async fn a_url_that_is_mistyped_is_told_at_start() {
-    let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![bill]);
+    let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![program::bill]);
     let Err(error) = wrong.state(Notes::default()).start().await else { panic!("it started") };
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("did you mean `synchronous`?"), "{error}");
 }
