@@ -233,14 +233,20 @@ impl Runtime {
         self.inner().shutdown.draining.cancelled().await;
     }
 
-    /// Waits until no message is waiting, running or due later, in any subscription of this runtime. Looks every few
-    /// milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the feature `testing`.
+    /// Waits until no message is waiting, running or due later, in any subscription of this runtime, nor in the outbox of its
+    /// store. Looks every few milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the
+    /// feature `testing`.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and asked again.
     pub async fn settled(&self) {
-        while self.inner().subscriptions.iter().any(|subscription| subscription.consumer.depth().pending() > 0) {
+        let inner = self.inner();
+        let at_rest = || inner.subscriptions.iter().all(|subscription| subscription.consumer.depth().pending() == 0);
+        // Twice, for what the relay takes from one place to the other in between.
+        while !(at_rest() && inner.stored.is_relayed().await && at_rest() && inner.stored.is_relayed().await && at_rest())
+            && self.state() != RuntimeState::Stopped
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
