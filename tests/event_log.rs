@@ -347,3 +347,42 @@ async fn both_want_a_store_and_say_so() {
     assert_eq!(runtime.event_log().unwrap_err().kind(), ErrorKind::Unsupported);
     runtime.stop().await;
 }
+
+/// The first `sql` block of the page on operations, statement by statement.
+#[cfg(feature = "postgres")]
+fn documented_grants() -> Vec<String> {
+    let page = include_str!("../docs/guide/operations.md");
+    let block = page.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    block.split(';').map(|statement| statement.trim().to_owned()).filter(|statement| !statement.is_empty()).collect()
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_grants_are_enough_and_so_is_less_for_who_only_publishes() {
+    let Some(server) = Server::shared() else { return };
+    let (url, bank) = (server.database("grants"), Arc::new(Bank::default()));
+    let by = |url: &str| Runtime::builder().config(Config::default()).url(url).event_log(WEEK).shared_state(bank.clone());
+    by(&url).handlers(handlers![note]).start().await.unwrap().stop().await;
+    for statement in documented_grants() {
+        server.sql(&url, &statement);
+    }
+    for statement in [
+        "CREATE ROLE shop_teller LOGIN",
+        "GRANT USAGE ON SCHEMA abe_events TO shop_teller",
+        "GRANT INSERT ON abe_events.abe_outbox TO shop_teller",
+    ] {
+        server.sql(&url, statement);
+    }
+    let run = format!("{}?migrate=off", url.replace("postgres@", "shop_run@"));
+    let runtime = by(&run).handlers(handlers![note]).start().await.unwrap();
+    runtime.publish(Ordered { number: 1 }).await.unwrap();
+    let publish = r#"SELECT abe_events.publish('logged.ordered', '{"number":2}'::text, key => '2')"#;
+    let id = server.sql(&url.replace("postgres@", "shop_teller@"), publish);
+    until("both are handled", async || bank.handled.load(Ordering::SeqCst) == 2).await;
+    let log = runtime.event_log().unwrap();
+    until("the second is in the log", async || {
+        log.get(&id.parse().unwrap()).await.unwrap().is_some_and(|event| event.status == LogStatus::Processed)
+    })
+    .await;
+    runtime.stop().await;
+}

@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use abe_events::broker::memory::MemoryBroker;
-use abe_events::broker::{
-    Answer, Broker, Capabilities, Consumer, DeadLetters, Outgoing, PublishFailure, Published, SubscriptionSpec,
-};
+use abe_events::broker::{Answer, Broker, Capabilities, Consumer, DeadLetters, Outgoing, PublishFailure, Published, SubscriptionSpec};
 use abe_events::{Error, ErrorKind, Result, Runtime, handlers, subscribe};
 
 use super::common::{number, rows, run};
@@ -38,7 +36,8 @@ impl Broker for Picky {
     fn publish(&self, outgoing: Outgoing) -> Answer<'_, Result<Published, PublishFailure>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let refused = self.refused.lock().unwrap().clone();
-        let poisoned = |key: Option<&str>| self.down.load(Ordering::SeqCst) || key.is_some_and(|key| refused.iter().any(|known| known == key));
+        let poisoned =
+            |key: Option<&str>| self.down.load(Ordering::SeqCst) || key.is_some_and(|key| refused.iter().any(|known| known == key));
         // All or nothing.
         if outgoing.messages.as_slice().iter().any(|message| poisoned(message.key())) {
             let error = Error::new(ErrorKind::NotStored, "told to refuse");

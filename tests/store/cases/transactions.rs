@@ -81,8 +81,7 @@ async fn fails_for_good(paid: &Paid, tx: &mut Tx<Db>) -> Result<()> {
 async fn what_fails_leaves_neither_effect_nor_record_nor_event() {
     let Some(place) = Place::new().await else { return };
     let notes = Notes::default();
-    let runtime =
-        builder().store(&place.url).handlers(handlers![fails_for_good, notice]).state(notes.clone()).start().await.unwrap();
+    let runtime = builder().store(&place.url).handlers(handlers![fails_for_good, notice]).state(notes.clone()).start().await.unwrap();
     runtime.publish(Paid::new(1)).await.unwrap();
     runtime.settled().await;
     assert_eq!(runtime.dead_letters().list(&DeadLetterFilter::default()).await.unwrap().len(), 1);

@@ -2,10 +2,10 @@
 
 #[path = "../cases/batches.rs"]
 mod batches;
-#[path = "../cases/inbox.rs"]
-mod inbox;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/inbox.rs"]
+mod inbox;
 #[path = "../cases/kills.rs"]
 mod kills;
 #[path = "../cases/outbox.rs"]
