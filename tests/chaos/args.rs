@@ -33,6 +33,7 @@ pub(crate) struct Args {
     pub(crate) url: Option<String>,
     pub(crate) process: u32,
     pub(crate) lease: Option<Duration>,
+    pub(crate) ledger: Option<String>,
     /// Whether what a run leaves behind is kept.
     pub(crate) keep: bool,
 }
@@ -56,6 +57,7 @@ impl Default for Args {
             url: None,
             process: 0,
             lease: None,
+            ledger: None,
             keep: false,
         }
     }
@@ -89,6 +91,7 @@ impl Args {
                 "folder" => args.folder = Some(value.into()),
                 "url" => args.url = Some(value),
                 "process" => args.process = value.parse()?,
+                "ledger" => args.ledger = Some(value),
                 "lease-ms" => args.lease = Some(Duration::from_millis(value.parse()?)),
                 _ => return Err(format!("--{name} is no option of this").into()),
             }

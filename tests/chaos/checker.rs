@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::herd::{Fate, Role};
 use crate::history::{self, Line, Said, Stored};
-use crate::story::{ATTEMPTS, BATCH, Class, DEADLY, LATE, LATE_MS, Mark, ORDERED, RETRY_MS, SILENT_ENDS_MAX, SUBSCRIPTIONS};
+use crate::story::{ATTEMPTS, Class, DEADLY, LATE, LATE_MS, Mark, ONCE, ORDERED, RETRY_MS, SILENT_ENDS_MAX, SUBSCRIPTIONS};
 use crate::support::Result;
 
 /// How many deliveries of each subscription a worker may hold: 64 for each lane.
@@ -39,6 +39,8 @@ pub(crate) struct Letter {
 pub(crate) struct Evidence {
     pub(crate) fates: Vec<Fate>,
     pub(crate) letters: Vec<Letter>,
+    /// What stands in the ledger, where there is one.
+    pub(crate) effects: Option<Vec<Mark>>,
     /// How many messages each subscription was given, as far as the broker counts that.
     pub(crate) accepted: Option<[u64; 7]>,
     /// Verdicts that could not be carried out, as the workers' logs say.
@@ -57,6 +59,9 @@ pub(crate) struct Findings {
     pub(crate) letters: u64,
     pub(crate) duplicates: u64,
     pub(crate) duplicates_max: u64,
+    /// Entries of the ledger, and those that stand there twice.
+    pub(crate) effects: u64,
+    pub(crate) effects_twice: u64,
     pub(crate) given_up: u64,
     pub(crate) delays: u64,
     pub(crate) pairs: u64,
@@ -95,6 +100,8 @@ impl Findings {
         self.letters += other.letters;
         self.duplicates += other.duplicates;
         self.duplicates_max += other.duplicates_max;
+        self.effects += other.effects;
+        self.effects_twice += other.effects_twice;
         self.given_up += other.given_up;
         self.delays += other.delays;
         self.pairs += other.pairs;
@@ -190,6 +197,7 @@ pub(crate) fn check(folder: &Path, evidence: &Evidence) -> Result<Findings> {
     check.take_letters();
     check.judge_events();
     check.judge_order();
+    check.judge_effects();
     check.judge_counts();
     Ok(check.findings)
 }
@@ -247,7 +255,7 @@ impl Check<'_> {
                     while late.front().is_some_and(|(_, before)| before + LATELY_NS < at) {
                         late.pop_front();
                     }
-                    if said != Said::Done && subscription != BATCH {
+                    if said != Said::Done && attempt > 0 {
                         failed.push((said, subscription, mark, attempt, at));
                     }
                 }
@@ -446,6 +454,31 @@ impl Check<'_> {
             }
         }
         self.blocks = blocks;
+    }
+
+    /// Each event of the class `Once` has one effect, whatever was done to whom.
+    fn judge_effects(&mut self) {
+        let Some(effects) = &self.evidence.effects else { return };
+        self.findings.effects = effects.len() as u64;
+        let mut found = vec![0_u8; self.stored.len()];
+        for mark in effects {
+            match self.index(*mark).filter(|index| !matches!(self.stored[*index], Stored::Never | Stored::No)) {
+                Some(index) => found[index] = found[index].saturating_add(1),
+                None => self.findings.wrong("phantom", || format!("{mark:?} in the ledger")),
+            }
+        }
+        for (from, block) in &self.blocks {
+            for number in 0..block.count {
+                let (mark, index) = (Mark { from: *from, number }, block.base + number as usize);
+                if found[index] > 1 {
+                    self.findings.effects_twice += 1;
+                    self.findings.wrong("effect twice", || format!("{mark:?} stands {} times in the ledger", found[index]));
+                }
+                if found[index] == 0 && mark.class() == Class::Once && self.stored[index] == Stored::Yes && !self.seen[ONCE][index].letter {
+                    self.findings.wrong("effect lost", || format!("{mark:?} is not in the ledger"));
+                }
+            }
+        }
     }
 
     fn judge_counts(&mut self) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::checker::{Evidence, Findings, Letter, check};
 use crate::herd::{Fate, Role};
-use crate::story::{ATTEMPTS, Class, FRAGILE, LATE, Mark, ORDERED, PLAIN};
+use crate::story::{ATTEMPTS, Class, FRAGILE, LATE, Mark, ONCE, ORDERED, PLAIN};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -221,6 +221,21 @@ fn what_was_given_has_to_have_ended() {
     accepted[PLAIN] = 2;
     story.evidence.accepted = Some(accepted);
     story.breaks("accounting");
+}
+
+#[test]
+fn an_event_has_one_effect() {
+    let story = |name: &str, effects: &[u32]| {
+        let story = Story::new(name).published(900, 'o', 1).published(901, 'f', 1).published(902, 'u', 1);
+        let mut story = story.ran(2, ONCE, 900, 0, 10);
+        story.evidence.effects = Some(effects.iter().map(|number| Mark { from: 1, number: *number }).collect());
+        story
+    };
+    assert!(story("one", &[900]).is_clean() && story("unknown", &[900, 902]).is_clean());
+    story("twice", &[900, 900]).breaks("effect twice");
+    story("none", &[]).breaks("effect lost");
+    story("made-up", &[900, 901]).breaks("phantom");
+    story("stranger", &[900, 990]).breaks("phantom");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use abe_events::handler::HandlerDescriptor;
-use abe_events::{Batch, BatchOutcome, Context, Error, Message, Outcome, Result, event, handlers, subscribe};
+use abe_events::sqlx;
+use abe_events::{Batch, BatchOutcome, Context, Error, Message, Outcome, Result, Tx, event, handlers, subscribe};
 
 use crate::history::{History, Lines, Said};
 use crate::story::{self, Fate, Mark};
@@ -53,9 +54,27 @@ pub(crate) struct Never {
     pub(crate) nothing: u32,
 }
 
+/// Where the effects of `once` go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ledger {
+    /// Nowhere: it only remembers what it has handled.
+    None,
+    Sqlite,
+    Postgres,
+}
+
 /// All that a worker runs.
-pub(crate) fn all() -> Vec<&'static HandlerDescriptor> {
-    handlers![plain, batch, ordered, fragile, once, late, deadly].to_vec()
+pub(crate) fn all(ledger: Ledger) -> Result<Vec<&'static HandlerDescriptor>> {
+    let mut all = handlers![plain, batch, ordered, fragile, late, deadly].to_vec();
+    all.extend(match ledger {
+        Ledger::None => handlers![once],
+        Ledger::Sqlite => handlers![once_on_sqlite],
+        #[cfg(feature = "postgres")]
+        Ledger::Postgres => handlers![once_on_postgres],
+        #[cfg(not(feature = "postgres"))]
+        Ledger::Postgres => return Err(Error::msg("built without the feature `postgres`")),
+    });
+    Ok(all)
 }
 
 /// All that a publisher runs.
@@ -82,6 +101,36 @@ async fn fragile(event: &Fragile, message: Message, ctx: Context, history: &Hist
 async fn once(event: &Once, message: Message, ctx: Context, history: &History) -> Result<()> {
     run(history, story::ONCE, event.mark(), &message, ctx.attempt()).await
 }
+
+/// What `once` does where there is a ledger: an entry for each event, in the transaction that records it as handled.
+macro_rules! ledger {
+    ($name:ident, $database:ty) => {
+        #[subscribe(name = "once", batch = 64, max_wait = "20ms", retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
+        async fn $name(events: Batch<Once>, mut tx: Tx<$database>, history: &History) -> Result<()> {
+            let mut lines = Lines::default();
+            for (event, message) in events.iter().zip(events.messages()) {
+                lines.add(if is_whole(event.mark(), message) { Said::Start } else { Said::Damaged }, story::ONCE, event.mark(), 0);
+            }
+            history.write(&lines)?;
+            for event in events.iter() {
+                sqlx::query("INSERT INTO chaos_ledger (mark) VALUES ($1)").bind(event.mark().as_number()).execute(&mut *tx).await?;
+            }
+            wait(u64::from(events.iter().next().map_or(0, |event| event.number))).await;
+            // Now and then it fails with everything written, and all of it is undone.
+            let fails = fastrand::u32(0..50) == 0;
+            let mut lines = Lines::default();
+            for event in events.iter() {
+                lines.add(if fails { Said::Failed } else { Said::Done }, story::ONCE, event.mark(), 0);
+            }
+            history.write(&lines)?;
+            if fails { Err(Error::msg("failed, as it should")) } else { Ok(()) }
+        }
+    };
+}
+
+ledger!(once_on_sqlite, sqlx::Sqlite);
+#[cfg(feature = "postgres")]
+ledger!(once_on_postgres, sqlx::Postgres);
 
 #[subscribe(name = "late", retry(attempts = 5, backoff = fixed, min = "20ms", max = "200ms"))]
 async fn late(event: &Late, message: Message, ctx: Context, history: &History) -> Result<()> {

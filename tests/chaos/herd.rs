@@ -32,7 +32,7 @@ pub(crate) struct Fate {
     pub(crate) process: u32,
     pub(crate) role: Role,
     pub(crate) killed: Option<u64>,
-    /// How often it was stopped for longer than a lease.
+    /// How often it was stopped for longer than a lease, or lost its server.
     pub(crate) stops: u32,
     /// Leases it lost, as far as it said.
     pub(crate) leases_lost: u64,
@@ -55,6 +55,8 @@ pub(crate) struct Setting {
     pub(crate) url: String,
     pub(crate) lease: Duration,
     pub(crate) seed: u64,
+    /// Where workers write the effects of `once`, if anywhere.
+    pub(crate) ledger: Option<&'static str>,
     /// What the processes are started by, such as a tracer; empty for nothing.
     pub(crate) wrap: Vec<String>,
 }
@@ -103,6 +105,7 @@ impl Herd {
             .args(["--lease-ms", &setting.lease.as_millis().to_string()])
             .args(["--events", &count.to_string()])
             .args(["--seed", &(setting.seed ^ u64::from(process)).to_string()])
+            .args(setting.ledger.into_iter().flat_map(|ledger| ["--ledger", ledger]))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -164,6 +167,16 @@ impl Herd {
             fate.stops += u32::from(long);
         }
         Ok(())
+    }
+
+    /// The server is about to die: what is on its way between it and the workers is lost, as if each had been stopped.
+    pub(crate) fn lose_server(&mut self) {
+        let running: Vec<u32> = self.running.iter().map(|running| running.process).collect();
+        for process in running {
+            if let Some(fate) = self.fate(process) {
+                fate.stops += 1;
+            }
+        }
     }
 
     /// SIGCONT to those whose time has come, or to all.

@@ -12,8 +12,13 @@ mod herd;
 mod history;
 mod kills;
 mod points;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod report;
 mod scene;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod server;
 mod story;
 mod support;
 mod target;
@@ -22,6 +27,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::args::Args;
+use crate::handlers::Ledger;
 use crate::support::{Result, say};
 use crate::worker::Orders;
 
@@ -38,7 +44,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let args = Args::read(std::env::args().skip(1))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(if args.role.is_some() { 2 } else { 4 }).enable_all().build()?;
     if let Some(role) = &args.role {
         let orders = orders(&args)?;
         return match role.as_str() {
@@ -55,18 +61,19 @@ fn run() -> Result<bool> {
 
 async fn scenes(args: &Args) -> Result<Vec<report::Row>> {
     match args.command.as_str() {
-        "kills" => Ok(vec![kills::run(args).await?]),
+        "kills" => Ok(vec![kills::on_sqlite(args).await?]),
+        "postgres" => Ok(kills::on_postgres(args).await?.into_iter().collect()),
         "deadly" => Ok(vec![deadly::run(args).await?]),
         "points" => Ok(points::run(args).await?.into_iter().collect()),
         "full" => Ok(full::run(args).await?.into_iter().collect()),
-        "smoke" => Ok(vec![kills::run(&Args { events: 3_000, kills: 4, ..args.clone() }).await?]),
+        "smoke" => Ok(vec![kills::on_sqlite(&Args { events: 3_000, kills: 4, ..args.clone() }).await?]),
         "short" => {
-            let mut rows = vec![kills::run(&Args { events: 30_000, kills: 25, ..args.clone() }).await?, deadly::run(args).await?];
+            let mut rows = vec![kills::on_sqlite(&Args { events: 30_000, kills: 25, ..args.clone() }).await?, deadly::run(args).await?];
             rows.extend(full::run(args).await?);
             rows.extend(points::run(&Args { every: 101, ..args.clone() }).await?);
             Ok(rows)
         }
-        command => Err(format!("there is no command {command}: smoke, short, kills, deadly, points, full").into()),
+        command => Err(format!("there is no command {command}: smoke, short, kills, postgres, deadly, points, full").into()),
     }
 }
 
@@ -78,5 +85,11 @@ fn orders(args: &Args) -> Result<Orders> {
         lease: args.lease.ok_or("a child needs --lease-ms")?,
         count: u32::try_from(args.events)?,
         seed: args.seed,
+        ledger: match args.ledger.as_deref() {
+            None => Ledger::None,
+            Some("sqlite") => Ledger::Sqlite,
+            Some("postgres") => Ledger::Postgres,
+            Some(other) => return Err(format!("there is no ledger on {other}").into()),
+        },
     })
 }

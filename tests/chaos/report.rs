@@ -16,6 +16,8 @@ pub(crate) struct Faults {
     pub(crate) zombies: u64,
     pub(crate) restarts: u64,
     pub(crate) locks: u64,
+    pub(crate) server_kills: u64,
+    pub(crate) of_network: u64,
 }
 
 /// A run's result.
@@ -29,8 +31,8 @@ pub(crate) struct Row {
     pub(crate) extra: String,
 }
 
-const HEAD: &str = "| run | events | runs | worker kills | publisher kills | zombies | restarts | other faults | lost | phantom | inversions | duplicates (bound) | dead letters | longest recovery | time | seed | commit |\n\
-                    |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+const HEAD: &str = "| run | events | runs | worker kills | publisher kills | zombies | restarts | other faults | lost | phantom | inversions | duplicates (bound) | effects, twice | dead letters | longest recovery | time | seed | commit |\n\
+                    |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl Row {
     pub(crate) fn is_clean(&self) -> bool {
@@ -45,15 +47,18 @@ impl Row {
         faults.zombies += more.zombies;
         faults.restarts += more.restarts;
         faults.locks += more.locks;
+        faults.server_kills += more.server_kills;
+        faults.of_network += more.of_network;
         self.findings.add(other.findings);
     }
 
     fn markdown(&self) -> String {
         let (faults, findings) = (&self.faults, &self.findings);
-        let locks = if faults.locks > 0 { format!("{} locks", faults.locks) } else { String::new() };
-        let other = [locks.as_str(), self.extra.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+        let counted = [(faults.server_kills, "server kills"), (faults.of_network, "network faults"), (faults.locks, "locks")];
+        let counted = counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let other = counted.chain([self.extra.clone()]).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {} | {:.1} s | {:.0} s | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {}, {} | {} | {:.1} s | {:.0} s | {} | {} |",
             self.name,
             findings.stored,
             findings.runs,
@@ -67,6 +72,8 @@ impl Row {
             findings.count("inversion"),
             findings.duplicates,
             findings.duplicates_max,
+            findings.effects,
+            findings.effects_twice,
             findings.letters,
             Duration::from_millis(findings.recovery_ms).as_secs_f64(),
             self.duration.as_secs_f64(),

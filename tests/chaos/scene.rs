@@ -31,7 +31,7 @@ pub(crate) struct Scene {
 }
 
 /// A folder of a run's own.
-fn folder(name: &str) -> Result<PathBuf> {
+pub(crate) fn folder(name: &str) -> Result<PathBuf> {
     let number = fastrand::u32(..);
     let folder = std::env::temp_dir().join(format!("abe-events-chaos-{name}-{}-{number:08x}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -47,7 +47,7 @@ impl Scene {
     }
 
     pub(crate) fn on(name: &'static str, folder: PathBuf, target: Target, args: &Args, lease: Duration) -> Self {
-        let setting = Setting { folder: folder.clone(), url: target.url(), lease, seed: args.seed, wrap: Vec::new() };
+        let setting = Setting { folder: folder.clone(), url: target.url(), lease, seed: args.seed, ledger: None, wrap: Vec::new() };
         Self {
             name,
             herd: Herd::new(setting),
@@ -71,6 +71,15 @@ impl Scene {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// The same, with a ledger for the workers that follow.
+    pub(crate) async fn first_worker_with_ledger(&mut self) -> Result {
+        self.first_worker().await?;
+        self.herd.setting.ledger = Some(self.target.make_ledger()?);
+        // The first one has none: what it handled would have no effect.
+        let first = self.herd.awake(Role::Worker).pop().unwrap_or(0);
+        self.herd.terminate(first).await
     }
 
     /// Starts workers until there are so many.
@@ -125,6 +134,7 @@ impl Scene {
         let evidence = Evidence {
             fates: self.herd.fates.clone(),
             letters,
+            effects: self.herd.setting.ledger.map(|_| self.target.effects()).transpose()?,
             accepted: self.target.accepted()?,
             settle_failures: log_lines(&self.folder, "verdict not carried out")?,
             unburied: log_lines(&self.folder, "dead letter not stored")?,

@@ -85,6 +85,17 @@ impl Mark {
         u64::from(self.from) << 32 | u64::from(self.number)
     }
 
+    /// As it stands in the ledger.
+    pub(crate) fn as_number(self) -> i64 {
+        self.high().cast_signed()
+    }
+
+    /// The mark of a ledger's entry.
+    pub(crate) fn of_number(number: i64) -> Self {
+        let high = number.cast_unsigned();
+        Self { from: (high >> 32) as u32, number: (high & 0xffff_ffff) as u32 }
+    }
+
     pub(crate) fn class(self) -> Class {
         match self.number % 1_000 {
             _ if self.from >= DEADLY_FROM => Class::Deadly,

@@ -10,7 +10,7 @@ use abe_events::broker::{Messages, Outgoing};
 use abe_events::config::Config;
 use abe_events::{ErrorKind, Runtime};
 
-use crate::handlers;
+use crate::handlers::{self, Ledger};
 use crate::history::{History, Stored};
 use crate::story::{Class, LATE_MS, Mark, SCRIPT};
 use crate::support::{Result, now};
@@ -34,6 +34,7 @@ pub(crate) struct Orders {
     /// How many events a publisher publishes.
     pub(crate) count: u32,
     pub(crate) seed: u64,
+    pub(crate) ledger: Ledger,
 }
 
 /// Dies with the supervisor: it holds the other end of standard input, and never writes.
@@ -72,7 +73,7 @@ pub(crate) async fn worker(orders: Orders) -> Result {
     die_with_supervisor()?;
     log(&orders)?;
     let history = Arc::new(History::new(&orders.folder, "run", orders.process)?);
-    let runtime = start(&orders, handlers::all(), history).await?;
+    let runtime = start(&orders, handlers::all(orders.ledger)?, history).await?;
     let status = std::fs::File::create(status_of(&orders.folder, orders.process))?;
     let watched = runtime.clone();
     let tell = async move {
@@ -138,7 +139,7 @@ pub(crate) async fn script(orders: Orders) -> Result {
     die_with_supervisor()?;
     log(&orders)?;
     let history = Arc::new(History::new(&orders.folder, "run", orders.process)?);
-    let runtime = start(&orders, handlers::all(), history).await?;
+    let runtime = start(&orders, handlers::all(orders.ledger)?, history).await?;
     let published = History::new(&orders.folder, "pub", orders.process)?;
     for range in SCRIPT {
         let marks: Vec<Mark> = range.map(|number| Mark { from: orders.process, number }).collect();
