@@ -57,7 +57,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9_of_workers_and_server() -> Resul
     };
     let every = kills / (of_server + 1);
     let between = |kill: usize| {
-        if of_server == 0 || kill == 0 || kill % every.max(1) != 0 || kill / every.max(1) > of_server {
+        if of_server == 0 || kill == 0 || !kill.is_multiple_of(every.max(1)) || kill / every.max(1) > of_server {
             return 0;
         }
         server.kill9();

@@ -20,6 +20,8 @@ pages! {
     testing = "../../docs/guide/testing.md";
     shutdown = "../../docs/guide/shutdown.md";
     sqlite = "../../docs/guide/sqlite.md";
+    postgres = "../../docs/guide/postgres.md";
+    transactions = "../../docs/guide/transactions.md";
     wire = "../../docs/guide/wire.md";
     from_watermill = "../../docs/guide/from-watermill.md";
 }

@@ -70,6 +70,8 @@
 //! | feature | default | what for |
 //! |---|---|---|
 //! | `macros` | yes | `#[event]`, `#[data]`, `#[subscribe]`, `handlers!` |
+//! | `sqlite` | no | the broker and the [store](RuntimeBuilder::store) in a SQLite file |
+//! | `postgres` | no | the broker and the store in a PostgreSQL database |
 //! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
 //! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |
 #![doc(test(attr(deny(warnings), allow(unused, unused_crate_dependencies))))]

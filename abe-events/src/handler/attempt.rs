@@ -16,13 +16,18 @@ use crate::message::Lineage;
 use crate::panics::text_of;
 use crate::publisher::KEY_BYTES_MAX;
 
+/// Where user code panicked, as failures say it.
+pub(super) const OPENING: &str = "the filter or the decoding";
+pub(super) const HANDLER: &str = "the handler";
+pub(super) const DROPPING: &str = "dropping the handler's future";
+
 /// Decodes, filters and reserves a delivery, and answers the key that is reserved for it, or how one ends that is not to be
 /// handled. The delivery stays where it is: moving it in and out would cost more than all of this.
 pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<Option<InboxKey>, Ended> {
-    match guarded("the filter or the decoding", || calls.open(Meta { delivery, lane: feed.lane() })) {
+    match guarded(OPENING, || calls.open(Meta { message: &delivery.message, attempt: delivery.attempt, lane: feed.lane() })) {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return Err(Ended::Filtered),
-        Ok(Err(unreadable)) => return Err(Ended::failed(kind_of(&unreadable), unreadable)),
+        Ok(Err(unreadable)) => return Err(undecodable(&unreadable)),
         Err(panicked) => return Err(panicked),
     }
     if feed.idempotent() { reserve(calls, feed, delivery).await.map(Some) } else { Ok(None) }
@@ -87,7 +92,7 @@ fn step(
     }
     feed.in_user_code(true);
     let lane = feed.lane();
-    let polled = guarded("the handler", || {
+    let polled = guarded(HANDLER, || {
         if !*started {
             *started = true;
             calls.start(deliveries, lane)?;
@@ -101,14 +106,11 @@ fn step(
         feed.in_user_code(true);
     }
     // A handler that is ready at once is polled and dropped within one stretch of user code: entering costs.
-    let dropped = guarded("dropping the handler's future", || calls.clear());
+    let dropped = guarded(DROPPING, || calls.clear());
     feed.in_user_code(false);
     match (polled, interrupt) {
         (Ok(Ok(_)), None) => {}
-        (Ok(Ok(_)), Some(Interrupt::Timeout)) => {
-            reply.fail(Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"));
-        }
-        (Ok(Ok(_)), Some(Interrupt::Cancelled)) => reply.fail(Ended::Cancelled),
+        (Ok(Ok(_)), Some(interrupt)) => reply.fail(interrupted(interrupt)),
         (Ok(Err(error)), _) => reply.fail(Outcome::of_error::<crate::Error>(&error)),
         (Err(panicked), _) => reply.fail(panicked),
     }
@@ -120,8 +122,16 @@ fn step(
     Poll::Ready(())
 }
 
+/// How an attempt ends that was dropped.
+pub(super) fn interrupted(interrupt: Interrupt) -> Ended {
+    match interrupt {
+        Interrupt::Timeout => Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"),
+        Interrupt::Cancelled => Ended::Cancelled,
+    }
+}
+
 /// Publishes what the handler returned, as effects of the message, or of a batch's first message.
-async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+pub(super) async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
     let mut messages = std::mem::take(&mut reply.publish);
     if let Some(cause) = deliveries.first() {
         let lineage = Lineage::of_effect(&cause.message);
@@ -138,11 +148,15 @@ async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply
 /// Runs user code; a panic is a failure that says where it was.
 pub(super) fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
     // What a panic leaves half-done is dropped before anything looks at it: `Calls::clear`, `Reply::fail`.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
-        drop_quietly(panic);
-        ended
-    })
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(place, panic))
+}
+
+/// How a message ends whose user code panicked.
+#[cold]
+pub(super) fn panicked(place: &str, panic: Box<dyn Any + Send>) -> Ended {
+    let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
+    drop_quietly(panic);
+    ended
 }
 
 /// Drops what a panic carried; even that may panic.
@@ -151,6 +165,11 @@ fn drop_quietly(panic: Box<dyn Any + Send>) {
         #[expect(clippy::mem_forget, reason = "a value whose drop panics with a value like itself has no end")]
         std::mem::forget(second);
     }
+}
+
+/// How a message ends that cannot be read.
+pub(super) fn undecodable(unreadable: &Unreadable) -> Ended {
+    Ended::failed(kind_of(unreadable), unreadable)
 }
 
 pub(super) fn kind_of(unreadable: &Unreadable) -> FailureKind {

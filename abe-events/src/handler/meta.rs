@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::transact::TransactionSlot;
-use crate::broker::{Delivery, Origin};
+use crate::broker::Origin;
 use crate::error::Result;
 use crate::message::{Headers, Id, Lineage, Message};
 use crate::publisher::{Publish, Publishable, Publisher};
@@ -24,11 +24,13 @@ pub struct LaneContext {
     pub transaction: Option<Arc<TransactionSlot>>,
 }
 
-/// What extractors see of a message: the delivery and its lane.
+/// What extractors see of a message; in a batch, of its first.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
-    /// The delivery; in a batch, that of its first message.
-    pub delivery: &'a Delivery,
+    /// The message.
+    pub message: &'a Message,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
     /// The lane.
     pub lane: &'a LaneContext,
 }
@@ -36,7 +38,7 @@ pub struct Meta<'a> {
 impl<'a> Meta<'a> {
     /// The message.
     pub fn message(&self) -> &'a Message {
-        &self.delivery.message
+        self.message
     }
 }
 
@@ -57,9 +59,9 @@ pub struct Context {
 
 impl Context {
     pub(crate) fn new(meta: Meta<'_>) -> Self {
-        let message = meta.delivery.message.clone();
+        let message = meta.message.clone();
         Self {
-            attempt: meta.delivery.attempt,
+            attempt: meta.attempt,
             subscription: meta.lane.subscription.clone(),
             publisher: meta.lane.publisher.clone(),
             lineage: Lineage::of_effect(&message),

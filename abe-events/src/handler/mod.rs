@@ -22,7 +22,7 @@ mod union;
 pub use self::batch::{Batch, Iter};
 pub use self::descriptor::{CrateLink, HandlerDescriptor, HeaderRule, Spec};
 pub use self::extract::{Extractor, State};
-pub use self::feed::{BoxWorker, Ended, Feed, InboxKey, Interrupt, Reservation, Worker};
+pub use self::feed::{Beat, BoxWorker, Ended, Feed, InboxKey, Interrupt, Lent, Next, Reservation, Worker};
 pub use self::meta::{Context, LaneContext, Meta};
 pub use self::outcome::{BatchOutcome, IntoOutcome, Outcome, Reply};
 pub use self::payload::{Form, Many, One, Own, Receive};

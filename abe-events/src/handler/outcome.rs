@@ -129,6 +129,12 @@ impl Reply {
         Self { all: Ended::Success, each: BTreeMap::new(), publish: Vec::new() }
     }
 
+    /// Whether it is a plain ack, with nothing to publish before it.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.all, Ended::Success) && self.publish.is_empty()
+    }
+
     /// How a single message ended; the reply is then as new.
     pub(crate) fn take(&mut self) -> Ended {
         self.publish.clear();

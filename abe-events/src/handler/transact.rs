@@ -141,7 +141,9 @@ pub(super) async fn single(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) 
 
 /// Decodes and filters a delivery, and answers what its duplicates are recognised by.
 pub(super) fn open(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<InboxKey, Ended> {
-    match guarded("the filter or the decoding", || calls.open(Meta { delivery, lane: feed.lane() })) {
+    match guarded("the filter or the decoding", || {
+        calls.open(Meta { message: &delivery.message, attempt: delivery.attempt, lane: feed.lane() })
+    }) {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return Err(Ended::Filtered),
         Ok(Err(unreadable)) => return Err(Ended::failed(kind_of(&unreadable), unreadable)),

@@ -19,6 +19,11 @@ pub(crate) trait Inbox: fmt::Debug + Send + Sync {
     /// Reserves a key, unless it is applied or reserved.
     fn reserve<'a>(&'a self, key: &'a InboxKey) -> Answer<'a, Result<Reservation>>;
 
+    /// The record itself if it is in memory, which answers for a run of messages at once.
+    fn in_memory(&self) -> Option<&MemoryInbox> {
+        None
+    }
+
     /// Ends reservations: applied (`true`) or released. Comes before the settlement of their messages.
     /// The emptied vector comes back, to be used again.
     fn finish(&self, keys: Vec<(InboxKey, bool)>) -> Answer<'_, Result<Vec<(InboxKey, bool)>>>;

@@ -97,8 +97,7 @@ impl Runtime {
     ///
     /// Dropped while waiting, the outcome is unknown: the event may be stored for some subscriptions.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
-        let publisher = self.publisher()?;
-        publisher.send(publisher.message(event)?).await
+        self.publisher()?.publish(event).await
     }
 
     /// Publishes events in order, as one batch: cheaper than one by one. They bear the time at which the batch was begun.
@@ -202,7 +201,7 @@ impl Runtime {
         let inner = self.inner();
         Monitor {
             uptime: inner.began.elapsed(),
-            published: inner.limits.published.load(Ordering::Relaxed),
+            published: inner.limits.published(),
             unrouted: inner.limits.unrouted.load(Ordering::Relaxed),
             topics: inner.limits.topics().into_iter().map(|(topic, published)| TopicMonitor { topic, published }).collect(),
             subscriptions: inner.subscriptions.iter().map(|subscription| SubscriptionMonitor::read(subscription)).collect(),
@@ -234,14 +233,20 @@ impl Runtime {
         self.inner().shutdown.draining.cancelled().await;
     }
 
-    /// Waits until no message is waiting, running or due later, in any subscription of this runtime. Looks every few
-    /// milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the feature `testing`.
+    /// Waits until no message is waiting, running or due later, in any subscription of this runtime, nor in the outbox of its
+    /// store. Looks every few milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the
+    /// feature `testing`.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and asked again.
     pub async fn settled(&self) {
-        while self.inner().subscriptions.iter().any(|subscription| subscription.consumer.depth().pending() > 0) {
+        let inner = self.inner();
+        let at_rest = || inner.subscriptions.iter().all(|subscription| subscription.consumer.depth().pending() == 0);
+        // Twice, for what the relay takes from one place to the other in between.
+        while !(at_rest() && inner.stored.is_relayed().await && at_rest() && inner.stored.is_relayed().await && at_rest())
+            && self.state() != RuntimeState::Stopped
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -28,6 +28,10 @@ impl Stored {
 
     pub(super) fn announce(&self, _: &mut States) {}
 
+    pub(super) async fn is_relayed(&self) -> bool {
+        true
+    }
+
     pub(super) fn monitor(&self) -> Option<OutboxMonitor> {
         None
     }

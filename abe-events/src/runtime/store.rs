@@ -86,6 +86,12 @@ impl Stored {
         self.0.as_deref()
     }
 
+    /// Whether nothing is in the outbox; one that cannot be looked into counts as not.
+    pub(super) async fn is_relayed(&self) -> bool {
+        let Some(store) = &self.0 else { return true };
+        store.database.backlog().await.is_ok_and(|backlog| backlog.pending == 0)
+    }
+
     pub(super) fn monitor(&self) -> Option<OutboxMonitor> {
         let (relayed, backlog) = self.0.as_ref()?.relay.numbers();
         Some(OutboxMonitor { relayed, pending: backlog.pending, refused: backlog.refused, oldest: backlog.oldest })

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,8 +32,13 @@ impl<T> Group<T> {
         let (reply, mut answer) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((items, reply));
         let turn = self.turn.lock().await;
-        if let Ok(told) = answer.try_recv() {
-            return told.map_err(|(kind, text)| Error::new(kind, text));
+        match answer.try_recv() {
+            Ok(told) => return told.map_err(|(kind, text)| Error::new(kind, text)),
+            // Whoever wrote them was given up half-way.
+            Err(TryRecvError::Closed) => {
+                return Err(Error::new(ErrorKind::Unknown, "whoever wrote it together with others was given up"));
+            }
+            Err(TryRecvError::Empty) => {}
         }
         // Nobody has written them, so they are still there, with those of all who came meanwhile.
         let all = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));

@@ -88,11 +88,12 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(name: &str) -> Option<Self> {
+    /// With the broker in the store's database, or in a file of its own.
+    async fn new(name: &str, together: bool) -> Option<Self> {
         let place = Place::new().await?;
         let folder = std::env::temp_dir().join(format!("abe-events-kills-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let broker = Place::broker(&place.url).unwrap_or_else(|| format!("sqlite://{}", folder.join("broker.db").display()));
+        let broker = if together { place.url.clone() } else { format!("sqlite://{}", folder.join("broker.db").display()) };
         Some(Self { place, broker, folder })
     }
 
@@ -162,7 +163,7 @@ fn signal(child: &Child, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_random_kills_and_stops_every_wish_is_granted_once() {
-    let Some(bench) = Bench::new("random").await else { return };
+    let Some(bench) = Bench::new("random", true).await else { return };
     let kills: u32 = std::env::var("ABE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
     let mut workers = [bench.start(1_000_000, ""), bench.start(1_000_000, "")];
     for round in 0..kills {
@@ -193,7 +194,7 @@ async fn over_random_kills_and_stops_every_wish_is_granted_once() {
 #[cfg(abe_mutants)]
 async fn die_at(step: &str) {
     use std::os::unix::process::ExitStatusExt;
-    let Some(bench) = Bench::new(step).await else { return };
+    let Some(bench) = Bench::new(step, false).await else { return };
     let mut worker = bench.start(3, step);
     let ended = bench.ended(&mut worker).await;
     assert!(ended.is_some_and(|status| status.signal().is_some()), "nobody died at {step}: {ended:?}");

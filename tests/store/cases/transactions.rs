@@ -159,6 +159,36 @@ async fn of_concurrent_duplicates_in_two_runtimes_one_has_an_effect() {
     assert_eq!((one.succeeded + other.succeeded, one.duplicates + other.duplicates), (8, 24));
 }
 
+#[subscribe(name = "stops_for_long")]
+async fn stops_for_long(paid: &Paid, mut tx: Tx<Db>, count: &Count) -> Result<()> {
+    let call = count.next();
+    write(&mut tx, 10 * paid.number + i64::from(call), "by this call").await?;
+    if call == 1 {
+        // As a process that is stopped: nothing renews its leases meanwhile.
+        #[expect(clippy::disallowed_methods, reason = "that is what is tried")]
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_lost_the_lease_does_not_commit() {
+    let Some(place) = Place::new().await else { return };
+    let (broker, count) = (Arc::new(MemoryBroker::new()), Arc::new(Count::default()));
+    let start = || {
+        let builder = builder().broker(broker.clone()).store(&place.url).lease(Duration::from_millis(300));
+        builder.handlers(handlers![stops_for_long]).shared_state(count.clone()).start()
+    };
+    let (first, second) = (start().await.unwrap(), start().await.unwrap());
+    first.publish(Paid::new(1)).await.unwrap();
+    until("somebody has an effect", async || !effects(&place).await.is_empty()).await;
+    first.settled().await;
+    second.settled().await;
+    first.stop().await;
+    second.stop().await;
+    assert_eq!((effects(&place).await, count.get()), (vec![12], 2), "the first call was late, and the second had its effect");
+}
+
 #[subscribe(name = "passes_over", retry(attempts = 2, min = "1ms", max = "1ms"))]
 async fn passes_over(paid: &Paid, mut tx: Tx<Db>) -> Result<()> {
     write(&mut tx, paid.number, "before").await?;

@@ -10,6 +10,7 @@ mod inbox;
 mod kills;
 #[path = "../cases/outbox.rs"]
 mod outbox;
+mod own;
 mod place;
 #[path = "../cases/relay.rs"]
 mod relay;

@@ -62,11 +62,6 @@ impl Place {
         "until"
     }
 
-    /// The broker for processes that share a store, if it is in the same database.
-    pub(crate) fn broker(_: &str) -> Option<String> {
-        None
-    }
-
     /// Begins a transaction that writes.
     pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<sqlx::Transaction<'static, Postgres>> {
         pool.begin().await

@@ -68,11 +68,6 @@ impl Place {
         "until_ms"
     }
 
-    /// The broker for processes that share a store, if it is in the same database.
-    pub(crate) fn broker(url: &str) -> Option<String> {
-        Some(url.to_owned())
-    }
-
     /// Begins a transaction that writes.
     pub(crate) async fn begin(pool: &SqlitePool) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
         pool.begin_with("BEGIN IMMEDIATE").await

@@ -120,7 +120,7 @@ pub(super) struct Claims {
     lives: Arc<Lives>,
     settles: Arc<Queue<Settle>>,
     poll: Duration,
-    claim: Sql,
+    pub(super) claim: Sql,
     promote: Sql,
 }
 

@@ -26,6 +26,10 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 
+// For our own benchmark, which does the same by hand.
+#[doc(hidden)]
+pub use sqlx as __sqlx;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

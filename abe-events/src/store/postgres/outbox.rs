@@ -11,7 +11,7 @@ use super::super::stored::Row;
 use super::super::{BACKLOG_COUNTED_MAX, Backlog, Kind, Waiting, error, within};
 use super::statements::Statements;
 use super::{PostgresStore, not_stored};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 
 /// How many bytes of payload are read at once, unless one message alone has more.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -77,8 +77,11 @@ fn read(row: &sqlx::postgres::PgRow) -> Result<Waiting> {
         Ok((Waiting { seq: row.try_get(0)?, attempts: attempts.cast_unsigned(), row: message }, key))
     };
     let (mut waiting, key) = columns().map_err(not_stored)?;
-    let malformed = |_| Error::new(ErrorKind::Decode, "PostgreSQL: a key of the outbox is no UTF-8");
-    waiting.row.key = key.map(String::from_utf8).transpose().map_err(malformed)?;
+    match key.map(String::from_utf8).transpose() {
+        Ok(key) => waiting.row.key = key,
+        // Written by somebody else: no message, and refused as such, so that it holds up no other.
+        Err(_) => waiting.row.topic.clear(),
+    }
     Ok(waiting)
 }
 

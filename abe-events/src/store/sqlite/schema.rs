@@ -126,19 +126,19 @@ mod tests {
 
     #[tokio::test]
     async fn tables_go_forward_step_by_step_and_never_back() {
-        const MORE: &[&str] = &[STEPS[0], "CREATE TABLE abe_second (a INTEGER) STRICT"];
+        const MORE: &[&str] = &[STEPS[0], STEPS[1], "CREATE TABLE abe_second (a INTEGER) STRICT"];
         let pool = in_memory().await;
         assert_eq!(migrate(&pool, STEPS).await.unwrap(), 0);
-        assert_eq!(migrate(&pool, STEPS).await.unwrap(), 1);
-        assert_eq!(migrate(&pool, MORE).await.unwrap(), 1);
+        assert_eq!(migrate(&pool, STEPS).await.unwrap(), 2);
+        assert_eq!(migrate(&pool, MORE).await.unwrap(), 2);
         sqlx::query("INSERT INTO abe_second VALUES (1)").execute(&pool).await.unwrap();
         let error = prepare(&pool).await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("version 2"), "{error}");
+        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("version 3"), "{error}");
     }
 
     #[tokio::test]
     async fn a_step_that_fails_leaves_nothing() {
-        const BAD: &[&str] = &[STEPS[0], "CREATE TABLE abe_second (a INTEGER) STRICT; CREATE nonsense"];
+        const BAD: &[&str] = &[STEPS[0], STEPS[1], "CREATE TABLE abe_second (a INTEGER) STRICT; CREATE nonsense"];
         let pool = in_memory().await;
         migrate(&pool, BAD).await.unwrap_err();
         assert_eq!(migrate(&pool, STEPS).await.unwrap(), 0);

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::oneshot;
 
 use super::super::claim::Ask;
+use super::super::db::Values;
 use super::super::publish::{Arranged, Publish, Statements};
 use super::super::routes::Routes;
 use super::super::settle::Settle;
@@ -104,7 +105,10 @@ impl Stage {
             Step::Sleep => "SELECT pg_sleep(0.003)::text",
             Step::Commit => "COMMIT",
             Step::Abort => "ROLLBACK",
-            Step::Publish => return self.publish(at, mine, lined).await,
+            Step::Publish => {
+                let key = ["a", "b"][self.random.usize(..2)];
+                return self.publish(at, key, mine, lined).await;
+            }
         };
         sqlx::raw_sql(text).execute(&mut self.connections[at]).await.unwrap();
         match step {
@@ -120,8 +124,7 @@ impl Stage {
         }
     }
 
-    async fn publish(&mut self, at: usize, mine: &mut Vec<String>, lined: &mut Vec<(i32, Vec<u8>)>) {
-        let key = ["a", "b"][self.random.usize(..2)];
+    async fn publish(&mut self, at: usize, key: &str, mine: &mut Vec<String>, lined: &mut Vec<(i32, Vec<u8>)>) {
         let message = message(Some(key));
         let id = message.id().to_string();
         let works = [Publish::new(vec![Stored::of(&message).unwrap()], Duration::ZERO, oneshot::channel().0)];
@@ -251,4 +254,37 @@ async fn i24_no_message_is_passed_over_however_transactions_commit() {
 #[tokio::test]
 async fn i24_order_per_key_holds_however_transactions_commit() {
     play_all("ordered", true, count()).await;
+}
+
+/// One claims the later of a key while the earlier is not committed yet; it is committed before the claim is. Whoever claims
+/// meanwhile, or right after, sees in its snapshot that nobody holds anything, and must not believe it.
+#[tokio::test]
+async fn two_who_claim_at_once_hold_no_two_of_a_key() {
+    let Some(ground) = Ground::new("rivals") else { return };
+    let mut stage = Stage::new(&ground, true, 1).await;
+    let (mut mine, mut lined) = Default::default();
+    stage.act(0, Step::Begin, &mut mine, &mut lined).await;
+    stage.publish(0, "a", &mut mine, &mut lined).await;
+    let (mut later, mut cursor) = (Vec::new(), i64::MIN);
+    stage.publish(1, "a", &mut later, &mut lined).await;
+    stage.facts.get_mut(&later[0]).unwrap().committed = Some(stage.step);
+    // Another process, in the middle of its claim.
+    sqlx::raw_sql("BEGIN").execute(&mut stage.connections[2]).await.unwrap();
+    let values = Values::default().and(stage.live.number).and(10_i64).and(i64::MAX).and(600_000_000_i64).and(77_i64).and(i64::MIN);
+    let query = sqlx::query_with(AssertSqlSafe(stage.broker.claims.claim.clone()), values.list);
+    let rows = query.fetch_all(&mut stage.connections[2]).await.unwrap();
+    assert_eq!(rows.len(), 1, "the later one is the first there is");
+    let place: i64 = rows[0].try_get(0).unwrap();
+    stage.act(0, Step::Commit, &mut mine, &mut lined).await;
+    assert_eq!(stage.read(10, &mut cursor).await, 0, "while the other claims");
+    sqlx::raw_sql("COMMIT").execute(&mut stage.connections[2]).await.unwrap();
+    assert_eq!(stage.read(10, &mut cursor).await, 0, "while the other holds it");
+    let (reply, answer) = oneshot::channel();
+    let held = Held { place, token: 77, attempt: 1, bytes: 0 };
+    stage.broker.settles.push(Settle::new(stage.live.clone(), vec![(held, Fate::Ack)], reply)).unwrap();
+    assert!(matches!(answer.await.unwrap().unwrap()[..], [Came::Done]));
+    stage.reader.done.append(&mut later);
+    stage.lines.sweep(&stage.broker.db, stage.live.number).await;
+    assert_eq!(stage.read(10, &mut cursor).await, 1, "when the other is done");
+    stage.broker.close().await.unwrap();
 }
