@@ -3,6 +3,10 @@
 //! `ABE_BACKLOG` sets how many events (20,000); `ABE_BACKLOG=1000000 cargo test --release --test backlog` is the long form.
 #![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+mod postgres;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +51,26 @@ async fn a_backlog_on_sqlite_drains_with_bounded_memory_and_leaves_an_empty_file
     assert_eq!(rows, 0, "rows are left");
     assert!(used <= PAGES_MAX, "{used} pages are still in use");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// How many bytes the tables may have when they are empty and vacuumed.
+#[cfg(feature = "postgres")]
+const TABLE_BYTES_MAX: i64 = 256 * 1024;
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_on_postgres_drains_with_bounded_memory_and_leaves_empty_tables() {
+    let Some(server) = postgres::Server::shared() else { return };
+    let url = server.database("backlog");
+    drain(&url).await;
+    let tables = "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+                  WHERE nspname = 'abe_events' AND relname IN ('message', 'sharing', 'delivery', 'dead_letter')";
+    for table in server.sql(&url, tables).lines() {
+        assert_eq!(server.sql(&url, &format!("SELECT count(*) FROM abe_events.{table}")), "0", "{table} has rows");
+        server.sql(&url, &format!("VACUUM abe_events.{table}"));
+        let bytes: i64 = server.sql(&url, &format!("SELECT pg_relation_size('abe_events.{table}')")).parse().unwrap();
+        assert!(bytes <= TABLE_BYTES_MAX, "{table} has {bytes} bytes and nothing in it");
+    }
 }
 
 /// Publishes everything while nobody handles, then handles everything.

@@ -82,6 +82,16 @@ fn shutdown() {
 }
 
 #[test]
+fn outbox() {
+    check("outbox", "outbox.rs", Order::AsWritten);
+}
+
+#[test]
+fn exactly_one_effect() {
+    check("exactly_one_effect", "exactly_one_effect.rs", Order::AsWritten);
+}
+
+#[test]
 fn testing() {
     check("testing", "testing.rs", Order::AsWritten);
     let output = cargo().args(["test", "--quiet", "--example", "testing"]).args(PROFILE).output().expect("cargo runs");

@@ -45,7 +45,7 @@ async fn quick_handlers_on_several_lanes_share_their_rounds_to_the_file() -> Res
     // The subscription exists from its first start on.
     builder().start().await?.stop().await;
     let messages = (0..2_000).map(|number| {
-        Message::new(Topic::from_static("sqlite.ordered"), 1, Payload::from_bytes(format!("{{\"number\":{number},\"user\":1}}")))
+        Message::new(Topic::from_static("program.ordered"), 1, Payload::from_bytes(format!("{{\"number\":{number},\"user\":1}}")))
     });
     broker.publish(Outgoing { messages: Messages::Many(messages.collect()), delay: Duration::ZERO, origin: None }).await?;
     let before = broker.commits();
@@ -60,7 +60,7 @@ async fn quick_handlers_on_several_lanes_share_their_rounds_to_the_file() -> Res
 
 #[tokio::test]
 async fn a_url_that_is_mistyped_is_told_at_start() {
-    let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![program::bill]);
+    let wrong = Runtime::builder().config(Config::default()).url("sqlite://events.db?synchronus=full").handlers(handlers![tally]);
     let Err(error) = wrong.state(Notes::default()).start().await else { panic!("it started") };
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("did you mean `synchronous`?"), "{error}");
 }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod store;
 
 use std::sync::Arc;
 

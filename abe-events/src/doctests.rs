@@ -21,6 +21,7 @@ pages! {
     shutdown = "../../docs/guide/shutdown.md";
     sqlite = "../../docs/guide/sqlite.md";
     postgres = "../../docs/guide/postgres.md";
+    transactions = "../../docs/guide/transactions.md";
     wire = "../../docs/guide/wire.md";
     from_watermill = "../../docs/guide/from-watermill.md";
 }

@@ -70,6 +70,7 @@ impl<T: Event> Incoming for T {
         vec![T::DESCRIPTOR]
     }
 
+    #[inline(always)]
     fn open(message: &Message) -> Result<Arc<Self>, Unreadable> {
         // A wildcard may bring in another event of the same shape, which would be read as this one.
         if !message.topic().is(T::DESCRIPTOR.topic) {
@@ -78,18 +79,18 @@ impl<T: Event> Incoming for T {
         match message.payload() {
             Payload::Typed(body) => {
                 let any: Arc<dyn Any + Send + Sync> = body.clone();
-                match any.downcast::<T>() {
-                    Ok(value) => Ok(value),
-                    // Published as another type of this topic, an older version most likely: by way of its bytes.
-                    Err(_) => {
-                        let bytes = body.encode().map_err(|error| Unreadable::Malformed(error.to_string()))?;
-                        T::decode(message.version(), &bytes).map(Arc::new)
-                    }
-                }
+                any.downcast::<T>().or_else(|_| by_way_of_bytes(message.version(), &**body))
             }
             Payload::Encoded(encoded) => encoded.decoded(|bytes| T::decode(message.version(), bytes)),
         }
     }
+}
+
+/// Published as another type of this topic, an older version most likely.
+#[cold]
+fn by_way_of_bytes<T: Event>(version: u32, body: &dyn Body) -> Result<Arc<T>, Unreadable> {
+    let bytes = body.encode().map_err(|error| Unreadable::Malformed(error.to_string()))?;
+    T::decode(version, &bytes).map(Arc::new)
 }
 
 impl<T: Event> Body for T {

@@ -46,8 +46,9 @@
 //! }
 //! ```
 //!
-//! Delivery is at least once to every subscription that existed at the publish, as long as the process lives: this
-//! version carries events within one process, and nothing survives it.
+//! Delivery is at least once to every subscription that existed at the publish. What a stored event survives is the broker's:
+//! nothing beyond the process on `memory://`, a kill at any instant on `sqlite://` and `postgres://`. A handler that takes `Tx`
+//! has exactly one committed effect per event, as far as its effects are written through it.
 //!
 //! # Where to look
 //!
@@ -59,7 +60,8 @@
 //! | [`Error`], [`ErrorKind`], [`Classify`] | what went wrong, and whether trying again can help |
 //! | [`config`], [`policy`] | file, environment, and how a subscription behaves |
 //! | [`Message`], [`Id`], [`Headers`], [`Topic`], [`wire`] | an event as it travels, and as bytes |
-//! | [`broker`] | the seam for brokers, and the memory broker |
+//! | [`broker`] | the seam for brokers, and the brokers: memory, and by feature SQLite and PostgreSQL |
+//! | `Tx`, `Runtime::outbox`, `Runtime::event_log` | with a SQL store, by feature: transactions, outbox, event log |
 //! | `testing` | `#[abe_events::test]` and `TestBus`, with the feature of that name |
 //!
 //! The guide is in the repository's `docs/guide`: a first event, delivery, attributes, configuration, errors, testing,
@@ -70,6 +72,8 @@
 //! | feature | default | what for |
 //! |---|---|---|
 //! | `macros` | yes | `#[event]`, `#[data]`, `#[subscribe]`, `handlers!` |
+//! | `sqlite` | no | the broker and the [store](RuntimeBuilder::store) in a SQLite file |
+//! | `postgres` | no | the broker and the store in a PostgreSQL database |
 //! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
 //! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |
 #![doc(test(attr(deny(warnings), allow(unused, unused_crate_dependencies))))]
@@ -98,6 +102,8 @@ mod registry;
 pub mod runtime;
 #[cfg(feature = "postgres")]
 mod sql;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod store;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -171,4 +177,10 @@ pub use self::handler::{Batch, BatchOutcome, Context, Outcome, State};
 pub use self::message::{Body, Encoded, HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers, Id, Lineage, Message, PAYLOAD_BYTES_MAX, Payload};
 pub use self::publisher::{KEY_BYTES_MAX, Publish, Publishable, Publisher};
 pub use self::runtime::{Runtime, RuntimeBuilder};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use self::store::{IntoOutbox, Outbox, OutboxPublish, Tx, TxDatabase};
+/// The driver that [`Tx`] and [`Runtime::outbox`] speak, in the version they need.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sqlx;
+
 pub use self::topic::{NAME_BYTES_MAX, Name, SEGMENT_BYTES_MAX, Topic, TopicPattern};

@@ -105,6 +105,9 @@ impl Default for Policy {
     }
 }
 
+/// How long a delivery may stay unsettled without renewal, unless the builder says otherwise.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
 /// How long an `idempotent` handler remembers what it handled, unless it says otherwise.
 pub const IDEMPOTENT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -216,6 +219,17 @@ impl Policy {
         }
     }
 
+    /// How long after a message was handled its duplicate may still come, of a broker that delivers until it is settled:
+    /// every attempt takes as long as it may, every delay is the longest, and the lease of the last one ends unrenewed.
+    pub fn horizon(&self) -> Duration {
+        // Delays grow up to the longest: more than so many are all that long.
+        let delays = 1..self.retry.attempts.min(64);
+        let delay = delays.fold(Duration::ZERO, |sum, attempt| sum.saturating_add(self.retry.delay(attempt, 1.0)));
+        let later = self.retry.max.saturating_mul(self.retry.attempts.saturating_sub(64));
+        let attempts = self.timeout.unwrap_or(LEASE).max(LEASE).saturating_mul(self.retry.attempts);
+        delay.saturating_add(later).saturating_add(attempts).saturating_add(LEASE)
+    }
+
     /// What is wrong with it, each with the limit; empty when nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -261,6 +275,15 @@ mod tests {
                 assert!(delay >= Retry::DEFAULT.min && delay <= Retry::DEFAULT.max);
             }
         }
+    }
+
+    #[test]
+    fn the_horizon_is_the_whole_schedule() {
+        let policy = Policy { timeout: Some(Duration::from_secs(60)), ..Policy::default() };
+        // 0.1 + 0.2 + 0.4 + 0.8 s of delays, five attempts, one lease.
+        assert_eq!(policy.horizon(), Duration::from_millis(1_500 + 5 * 60_000 + 30_000));
+        let long = Policy { retry: Retry { attempts: u32::MAX, ..Retry::DEFAULT }, ..policy };
+        assert!(long.horizon() > Duration::from_secs(u64::from(u32::MAX)));
     }
 
     #[test]

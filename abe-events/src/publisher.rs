@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +10,10 @@ use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
 
-use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published};
+use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, Published, Route};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::handler::TransactionSlot;
 use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
 use crate::topic::Topic;
 
@@ -68,14 +69,14 @@ type TopicCounts = HashMap<Topic, Arc<AtomicU64>, RandomState>;
 pub struct Limits {
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,
-    /// Messages published since start.
-    pub published: AtomicU64,
-    /// Of those, how many no subscription took.
+    /// How many messages no subscription took.
     pub unrouted: AtomicU64,
     /// Of the topics of declared events, whose text stands at a fixed address.
     declared: Box<[DeclaredCount]>,
     /// Of all others. Read on every publish, replaced when a topic is met for the first time.
     topics: ArcSwap<TopicCounts>,
+    /// Of topics beyond those that are counted one by one.
+    beyond: AtomicU64,
 }
 
 /// How many declared topics are counted without a look into the map; a power of two.
@@ -89,6 +90,35 @@ const DECLARED_PROBES: usize = 8;
 struct DeclaredCount {
     topic: OnceLock<&'static str>,
     count: AtomicU64,
+    /// The broker's way for the topic, as it was and as it is: subscriptions seldom change, and after the last place the
+    /// broker is asked for each message.
+    routes: [OnceLock<Box<dyn Route>>; ROUTES],
+    /// Which of them is the latest.
+    latest: AtomicUsize,
+}
+
+/// How many changes of the subscriptions a declared topic follows with a route of its own.
+const ROUTES: usize = 8;
+
+impl DeclaredCount {
+    #[inline]
+    fn route(&self) -> Option<&dyn Route> {
+        self.routes.get(self.latest.load(Ordering::Acquire))?.get().map(|route| &**route)
+    }
+
+    /// Asks for the present route, unless it is known.
+    fn renew(&self, broker: &dyn Broker, topic: &Topic) {
+        let at = match self.route() {
+            Some(route) if route.is_current() => return,
+            Some(_) => self.latest.load(Ordering::Acquire) + 1,
+            None => self.latest.load(Ordering::Acquire),
+        };
+        let Some(place) = self.routes.get(at) else { return };
+        if let Some(route) = broker.route(topic) {
+            place.get_or_init(|| route);
+            self.latest.fetch_max(at, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Limits {
@@ -96,11 +126,24 @@ impl Limits {
     pub fn new(payload_bytes_max: usize) -> Self {
         Self {
             payload_bytes_max,
-            published: AtomicU64::new(0),
             unrouted: AtomicU64::new(0),
             declared: (0..DECLARED_SLOTS).map(|_| DeclaredCount::default()).collect(),
             topics: ArcSwap::default(),
+            beyond: AtomicU64::new(0),
         }
+    }
+
+    #[cold]
+    fn count_unrouted(&self, count: u64) {
+        self.unrouted.fetch_add(count, Ordering::Relaxed);
+        tracing::debug!(count, "published, but nobody subscribes");
+    }
+
+    /// Messages published since start.
+    pub fn published(&self) -> u64 {
+        let declared: u64 = self.declared.iter().map(|slot| slot.count.load(Ordering::Relaxed)).sum();
+        let others: u64 = self.topics.load().values().map(|count| count.load(Ordering::Relaxed)).sum();
+        declared + others + self.beyond.load(Ordering::Relaxed)
     }
 
     /// Messages published by topic, sorted.
@@ -116,30 +159,40 @@ impl Limits {
         topics.into_iter().collect()
     }
 
-    fn count_topic(&self, topic: &Topic, n: u64) {
-        match topic.as_static().and_then(|text| self.declared_count(text)) {
-            Some(count) => {
-                count.fetch_add(n, Ordering::Relaxed);
-            }
+    /// Counts messages of a topic, and says how many there were before.
+    #[inline]
+    fn count_topic(&self, topic: &Topic, n: u64) -> u64 {
+        match topic.as_static().and_then(|text| self.declared(text)) {
+            Some(slot) => slot.count.fetch_add(n, Ordering::Relaxed),
             None => self.count_other(topic, n),
         }
     }
 
     /// The count of a text at a fixed address: found by the address alone, so that nothing is hashed, compared or locked.
-    fn declared_count(&self, text: &'static str) -> Option<&AtomicU64> {
+    #[inline]
+    fn declared(&self, text: &'static str) -> Option<&DeclaredCount> {
         // Fibonacci hashing: texts stand close together, and only the product's upper half is well mixed.
         let start = ((text.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let slot = self.declared.get(start % DECLARED_SLOTS)?;
+        match slot.topic.get() {
+            Some(topic) if std::ptr::eq(*topic, text) => Some(slot),
+            _ => self.declared_beside(start, text),
+        }
+    }
+
+    /// The same for a text whose own slot is not taken yet, or by another.
+    #[cold]
+    fn declared_beside(&self, start: usize, text: &'static str) -> Option<&DeclaredCount> {
         (start..start + DECLARED_PROBES).find_map(|at| {
             let slot = self.declared.get(at % DECLARED_SLOTS)?;
             let topic = *slot.topic.get_or_init(|| text);
-            std::ptr::eq(topic, text).then_some(&slot.count)
+            std::ptr::eq(topic, text).then_some(slot)
         })
     }
 
-    fn count_other(&self, topic: &Topic, n: u64) {
+    fn count_other(&self, topic: &Topic, n: u64) -> u64 {
         if let Some(count) = self.topics.load().get(topic) {
-            count.fetch_add(n, Ordering::Relaxed);
-            return;
+            return count.fetch_add(n, Ordering::Relaxed);
         }
         self.topics.rcu(|known| {
             let mut known = TopicCounts::clone(known);
@@ -148,10 +201,23 @@ impl Limits {
             }
             known
         });
-        if let Some(count) = self.topics.load().get(topic) {
-            count.fetch_add(n, Ordering::Relaxed);
-        }
+        self.topics.load().get(topic).map_or(&self.beyond, |count| count).fetch_add(n, Ordering::Relaxed)
     }
+}
+
+/// How many messages of a topic use up one of the 128 things that tokio lets a task do before it must give way: so many that
+/// a burst seldom ends for that reason, and few enough that a loop without end does.
+const MESSAGES_PER_TURN: u64 = 4;
+
+/// How many of the 128 are used up when a thread's publishes see the next millisecond: a task that publishes through two
+/// of them computes for long, and a lane that it woke may wait for its thread.
+const TURNS_PER_MS: u32 = 64;
+
+/// How much of tokio's budget is used up: `before` messages of the topic went before, and `n` are added.
+fn turns(before: u64, n: u64, new_ms: bool) -> u32 {
+    let of_messages = (before + n) / MESSAGES_PER_TURN - before / MESSAGES_PER_TURN;
+    // Of all of them, at most: then it gives way once.
+    (of_messages.min(128) as u32 + if new_ms { TURNS_PER_MS } else { 0 }).min(128)
 }
 
 impl Publisher {
@@ -181,11 +247,60 @@ impl Publisher {
         events.into_iter().map(|event| message_at(now_ms, event)).collect()
     }
 
+    /// Publishes an event and answers its id.
+    pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
+        // Not in one expression: its parts would become parts of the future.
+        let posted = self.post_event(event)?;
+        match posted {
+            Posted::Stored { id, turns: 0 } => Ok(id),
+            posted => posted.finish().await,
+        }
+    }
+
+    fn post_event<P: Publishable>(&self, event: P) -> Result<Posted<'_>> {
+        self.post(message_at(now_ms(), event)?)
+    }
+
     /// Publishes one message and answers its id.
     pub async fn send(&self, message: Message) -> Result<Id> {
-        let id = message.id().clone();
-        self.begin(Messages::One(message), Duration::ZERO)?.finish().await?;
-        Ok(id)
+        self.post(message)?.finish().await
+    }
+
+    /// Hands one message to the broker, which mostly has room for it at once: then no future ever holds it.
+    #[inline(always)]
+    fn post(&self, message: Message) -> Result<Posted<'_>> {
+        self.check_size(&message)?;
+        let (id, topic) = (message.id().clone(), message.topic().clone());
+        let origin = self.origin.or_else(crate::lane_scope::current);
+        let slot = topic.as_static().and_then(|text| self.limits.declared(text));
+        let answer = match slot.and_then(DeclaredCount::route) {
+            Some(route) if route.is_open() => route.publish(message, origin),
+            _ => self.ask(slot, message, origin),
+        };
+        match answer {
+            Answer::Ready(Some(Ok(published))) => {
+                let before = match slot {
+                    Some(slot) => slot.count.fetch_add(1, Ordering::Relaxed),
+                    None => self.limits.count_other(&topic, 1),
+                };
+                if published.deliveries == 0 {
+                    self.limits.count_unrouted(1);
+                }
+                let turns = turns(before, 1, id.is_first_of_ms());
+                Ok(Posted::Stored { id, turns })
+            }
+            answer => {
+                Ok(Posted::Waits { id, sending: Sending { limits: &self.limits, count: 1, topics: TopicsOf::One(topic, 1), answer } })
+            }
+        }
+    }
+
+    /// Hands a message to the broker itself, and asks for the way to go next time.
+    fn ask(&self, slot: Option<&DeclaredCount>, message: Message, origin: Option<Origin>) -> Answer<'_, Result<Published, PublishFailure>> {
+        if let Some(slot) = slot {
+            slot.renew(&*self.broker, message.topic());
+        }
+        self.broker.publish(Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin })
     }
 
     /// Publishes messages, not to be handled before `delay` has passed.
@@ -206,12 +321,31 @@ impl Publisher {
         Ok(Sending { limits: &self.limits, count, topics, answer })
     }
 
-    /// Begins a publish with options.
-    pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
-        Publish { publisher: self, message: self.message(event), delay: Duration::ZERO }
+    /// Publishes messages of an outbox, and counts them; says of a failure how many are stored.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) async fn relay(&self, messages: Vec<Message>, delay: Duration) -> Result<(), PublishFailure> {
+        let topics = TopicsOf::new(&messages);
+        let count = messages.len() as u64;
+        let published = self.broker.publish(Outgoing { messages: Messages::Many(messages), delay, origin: None }).await?;
+        topics.count(&self.limits);
+        if published.deliveries == 0 {
+            self.limits.count_unrouted(count);
+        }
+        Ok(())
     }
 
-    fn check_size(&self, message: &Message) -> Result<()> {
+    /// Begins a publish with options.
+    pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
+        Publish { publisher: self, message: self.message(event), delay: Duration::ZERO, within: None }
+    }
+
+    /// A typed event without a key has nothing that could be too large.
+    #[inline]
+    pub(crate) fn check_size(&self, message: &Message) -> Result<()> {
+        if message.key().is_none() && matches!(message.payload(), Payload::Typed(_)) { Ok(()) } else { self.check_sizes(message) }
+    }
+
+    fn check_sizes(&self, message: &Message) -> Result<()> {
         if let Some(key) = message.key()
             && key.len() > KEY_BYTES_MAX
         {
@@ -221,7 +355,12 @@ impl Publisher {
             ));
         }
         let Payload::Encoded(encoded) = message.payload() else { return Ok(()) };
-        let (size, max) = (encoded.bytes().len(), self.limits.payload_bytes_max);
+        self.check_bytes(message, encoded.bytes().len())
+    }
+
+    /// Checks a payload whose size is known.
+    pub(crate) fn check_bytes(&self, message: &Message, size: usize) -> Result<()> {
+        let max = self.limits.payload_bytes_max;
         if size <= max {
             return Ok(());
         }
@@ -243,6 +382,33 @@ fn message_at<P: Publishable>(now_ms: u64, event: P) -> Result<Message> {
     Ok(Message::at(now_ms, Topic::from_static(descriptor.topic), descriptor.version, Payload::Typed(event), key))
 }
 
+/// A message that was handed to the broker.
+enum Posted<'a> {
+    /// Every subscription has it.
+    Stored { id: Id, turns: u32 },
+    /// The broker answers later, or refused it.
+    Waits { id: Id, sending: Sending<'a> },
+}
+
+impl Posted<'_> {
+    async fn finish(self) -> Result<Id> {
+        match self {
+            Self::Stored { id, turns } => {
+                give_way(turns).await;
+                Ok(id)
+            }
+            Self::Waits { id, sending } => sending.finish().await.map(|()| id),
+        }
+    }
+}
+
+/// A task that publishes without end gives way now and then, as everything does that waits in tokio.
+async fn give_way(turns: u32) {
+    for _ in 0..turns {
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
 /// Messages that a broker has taken and not answered for yet.
 struct Sending<'a> {
     limits: &'a Limits,
@@ -255,15 +421,11 @@ impl Sending<'_> {
     /// Waits for the answer, and counts.
     async fn finish(self) -> Result<()> {
         let published = self.answer.await.map_err(Error::from)?;
-        self.limits.published.fetch_add(self.count, Ordering::Relaxed);
-        self.topics.count(self.limits);
+        let turns = self.topics.count(self.limits);
         if published.deliveries == 0 {
-            self.limits.unrouted.fetch_add(self.count, Ordering::Relaxed);
-            tracing::debug!(self.count, "published, but nobody subscribes");
+            self.limits.count_unrouted(self.count);
         }
-        // A task that publishes without end gives way now and then, as everything does that waits in tokio. The handlers
-        // that it woke then run on its own worker, before an idle one carries them away.
-        tokio::task::coop::consume_budget().await;
+        give_way(turns).await;
         Ok(())
     }
 }
@@ -289,10 +451,12 @@ impl TopicsOf {
         }
     }
 
-    fn count(&self, limits: &Limits) {
+    /// Counts them, and says how much of tokio's budget that uses up.
+    fn count(&self, limits: &Limits) -> u32 {
+        let count = |topic, n| turns(limits.count_topic(topic, n), n, false);
         match self {
-            Self::One(topic, n) => limits.count_topic(topic, *n),
-            Self::Many(runs) => runs.iter().for_each(|(topic, n)| limits.count_topic(topic, *n)),
+            Self::One(topic, n) => count(topic, *n),
+            Self::Many(runs) => runs.iter().map(|(topic, n)| count(topic, *n)).fold(0, u32::saturating_add),
         }
     }
 }
@@ -314,9 +478,10 @@ pub struct Publish<'a> {
     publisher: &'a Publisher,
     message: Result<Message>,
     delay: Duration,
+    within: Option<&'a (Arc<TransactionSlot>, u64)>,
 }
 
-impl Publish<'_> {
+impl<'a> Publish<'a> {
     /// Not to be handled before so much time has passed.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -365,6 +530,18 @@ impl Publish<'_> {
         self
     }
 
+    /// The message and its delay.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn into_parts(self) -> Result<(Message, Duration)> {
+        Ok((self.message?, self.delay))
+    }
+
+    /// Publishes into the transaction a handler works in, if it does.
+    pub(crate) fn within(mut self, transaction: Option<&'a (Arc<TransactionSlot>, u64)>) -> Self {
+        self.within = transaction;
+        self
+    }
+
     /// Publishes, and answers the message's id.
     ///
     /// # Errors
@@ -377,8 +554,16 @@ impl Publish<'_> {
     pub async fn send(self) -> Result<Id> {
         let message = self.message?;
         let id = message.id().clone();
-        self.publisher.send_delayed(Messages::One(message), self.delay).await?;
-        Ok(id)
+        let Some((slot, number)) = self.within else {
+            self.publisher.send_delayed(Messages::One(message), self.delay).await?;
+            return Ok(id);
+        };
+        self.publisher.check_size(&message)?;
+        if slot.publish(*number, message, self.delay) {
+            return Ok(id);
+        }
+        let text = "the handler's attempt is over, and what it publishes belongs to its transaction; publish before it returns";
+        Err(Error::new(ErrorKind::Closed, text))
     }
 }
 
@@ -402,10 +587,13 @@ mod tests {
         let limits = Limits::new(1);
         let texts: Vec<&'static str> = (0..2 * DECLARED_SLOTS).map(|n| &*format!("t{n:04}").leak()).collect();
         for _ in 0..3 {
-            texts.iter().for_each(|text| limits.count_topic(&Topic::from_static(text), 1));
+            for text in &texts {
+                limits.count_topic(&Topic::from_static(text), 1);
+            }
         }
         let expected: Vec<(String, u64)> = texts.iter().map(|text| ((*text).to_owned(), 3)).collect();
         assert_eq!(limits.topics(), expected);
         assert!(!limits.topics.load().is_empty(), "some are in the map");
+        assert_eq!(limits.published(), 6 * DECLARED_SLOTS as u64);
     }
 }

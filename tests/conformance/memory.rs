@@ -8,35 +8,52 @@ use abe_events::broker::Broker;
 use abe_events::broker::memory::MemoryBroker;
 
 use crate::bench::{Boxed, Check, Clock, Harness, Size};
+use crate::shortcut::Shortcut;
 use crate::table::{CASES, Outcome, for_each_case, run, run_all};
 
 /// The memory broker on tokio's paused clock: nothing waits, nothing is late.
-pub(crate) const PAUSED: Memory = Memory { clock: Clock::Paused, leased: true };
+pub(crate) const PAUSED: Memory = Memory { clock: Clock::Paused, leased: true, short: false };
 
 /// The same without leases where a case can do without: how the runtime uses it.
-const UNLEASED: Memory = Memory { clock: Clock::Paused, leased: false };
+const UNLEASED: Memory = Memory { clock: Clock::Paused, leased: false, short: false };
+
+/// The same by its shorter ways: how a plain lane uses it.
+const SHORT: Memory = Memory { clock: Clock::Paused, leased: false, short: true };
 
 /// On four threads and the wall clock.
-const THREADS: Memory = Memory { clock: Clock::Real, leased: false };
+const THREADS: Memory = Memory { clock: Clock::Real, leased: false, short: false };
+
+/// The same by its shorter ways.
+const SHORT_THREADS: Memory = Memory { clock: Clock::Real, leased: false, short: true };
 
 /// Opens memory brokers.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory {
     clock: Clock,
     leased: bool,
+    short: bool,
+}
+
+impl Memory {
+    fn shortened(self, broker: MemoryBroker) -> Arc<dyn Broker> {
+        let broker: Arc<dyn Broker> = Arc::new(broker);
+        if self.short { Arc::new(Shortcut(broker)) } else { broker }
+    }
 }
 
 impl Harness for Memory {
     fn title(&self) -> &'static str {
-        match (self.clock, self.leased) {
-            (Clock::Paused, true) => "memory, paused clock",
-            (Clock::Paused, false) => "memory without leases, paused clock",
-            (Clock::Real, _) => "memory on four threads",
+        match (self.clock, self.leased, self.short) {
+            (Clock::Paused, true, _) => "memory, paused clock",
+            (Clock::Paused, false, false) => "memory without leases, paused clock",
+            (Clock::Paused, false, true) => "memory by its shorter ways, paused clock",
+            (Clock::Real, _, false) => "memory on four threads",
+            (Clock::Real, _, true) => "memory by its shorter ways on four threads",
         }
     }
 
     fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>> {
-        Box::pin(async { Ok(Arc::new(MemoryBroker::new()) as Arc<dyn Broker>) })
+        Box::pin(async { Ok(self.shortened(MemoryBroker::new())) })
     }
 
     fn clock(&self) -> Clock {
@@ -65,7 +82,7 @@ impl Harness for Memory {
     }
 
     fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>> {
-        Box::pin(async { Ok(Some(Arc::new(MemoryBroker::builder().dead_letters_max(0).build()) as Arc<dyn Broker>)) })
+        Box::pin(async { Ok(Some(self.shortened(MemoryBroker::builder().dead_letters_max(0).build()))) })
     }
 }
 
@@ -90,6 +107,11 @@ macro_rules! tests {
         mod unleased {
             $(#[test] fn $name() { super::hold($id, super::UNLEASED); })*
         }
+
+        /// Each case by name, by the shorter ways.
+        mod short {
+            $(#[test] fn $name() { super::hold($id, super::SHORT); })*
+        }
     };
 }
 for_each_case!(tests);
@@ -97,9 +119,11 @@ for_each_case!(tests);
 /// Prints the table, and fails by what it says.
 #[test]
 fn table_on_threads() {
-    let (table, failed) = run_all(&(Arc::new(THREADS) as Arc<dyn Harness>), Size::from_env());
-    say(&table);
-    assert_eq!(failed, 0, "{table}");
+    for memory in [THREADS, SHORT_THREADS] {
+        let (table, failed) = run_all(&(Arc::new(memory) as Arc<dyn Harness>), Size::from_env());
+        say(&table);
+        assert_eq!(failed, 0, "{table}");
+    }
 }
 
 pub(crate) fn say(text: &str) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abe_events::broker::memory::MemoryBroker;
-use abe_events::{Context, handlers, subscribe};
+use abe_events::broker::{Broker, DeadLetter, DeadLetterFilter, FailureKind, Messages, Outgoing, SubscriptionSpec};
+use abe_events::{Context, Name, TopicPattern, handlers, subscribe};
 
 use super::support::{Gauge, Notes, Ordered, builder, until};
 
@@ -99,4 +100,67 @@ async fn i11_after_its_lease_is_lost_a_late_verdict_changes_nothing_and_is_repor
     assert_eq!(notes.all(), ["1 attempt 1", "1 attempt 2"]);
     assert_eq!((one_numbers.succeeded, two_numbers.succeeded), (0, 1), "only the one that stands is counted");
     one.stop().await;
+}
+
+#[subscribe(name = "it.suspects", concurrency = 4, retry(attempts = 2, min = "1ms", max = "1ms"))]
+async fn looks_around(order: &Ordered, gauge: &Gauge, notes: &Notes) {
+    gauge.enter();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    gauge.leave();
+    notes.add(order.number);
+}
+
+/// Publishes, and lets all of it be handed out so often to a consumer that ends without a word, as a process that dies does.
+async fn dies_with_all(broker: &Arc<MemoryBroker>, messages: u32, times: u32) {
+    let publisher = builder().broker(broker.clone()).group("it").handlers(handlers![looks_around]);
+    let publisher = publisher.state(Notes::default()).shared_state(Arc::new(Gauge::default())).start().await.unwrap();
+    publisher.stop().await;
+    let mut spec =
+        SubscriptionSpec::new(Name::new("it").unwrap(), Name::new("it.suspects").unwrap(), vec![TopicPattern::new("it.ordered").unwrap()]);
+    (spec.lanes, spec.unsettled_max, spec.buffer, spec.lease) = (4, messages, 64, Some(LEASE));
+    let consumer = broker.subscribe(&spec).await.unwrap();
+    for number in 0..messages {
+        let payload = format!("{{\"number\":{number},\"user\":0}}");
+        let message = abe_events::Message::json("it.ordered", 1, payload).unwrap();
+        let outgoing = Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin: None };
+        broker.publish(outgoing).await.unwrap();
+    }
+    drop(consumer);
+    for _ in 0..times {
+        let consumer = broker.subscribe(&spec).await.unwrap();
+        let mut held = 0;
+        while held < messages as usize {
+            held += consumer.receive(0, messages as usize, Vec::new()).await.unwrap().len();
+        }
+        consumer.close().await.unwrap();
+    }
+}
+
+async fn after_deaths(messages: u32, times: u32) -> (Vec<String>, u32, Vec<DeadLetter>) {
+    let broker = Arc::new(MemoryBroker::new());
+    dies_with_all(&broker, messages, times).await;
+    let (notes, gauge) = (Notes::default(), Arc::new(Gauge::default()));
+    let builder = builder().broker(broker).group("it").lease(LEASE).handlers(handlers![looks_around]);
+    let runtime = builder.state(notes.clone()).shared_state(gauge.clone()).start().await.unwrap();
+    until("everything ended", || runtime.monitor().total().pending == 0).await;
+    let letters = runtime.dead_letters().list(&DeadLetterFilter::default()).await.unwrap();
+    runtime.stop().await;
+    (notes.all(), gauge.most(), letters)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i15_who_was_beside_too_many_silent_ends_runs_alone_and_ends_well() {
+    let (handled, most, letters) = after_deaths(24, 2).await;
+    assert_eq!((handled.len(), most, letters.len()), (24, 1, 0), "all of them are suspects, and none runs beside another");
+    let (handled, most, letters) = after_deaths(24, 1).await;
+    assert_eq!((handled.len(), letters.len()), (24, 0));
+    assert!(most > 1, "two silent ends are no suspicion");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i15_who_never_ends_with_a_word_is_given_up_without_another_attempt() {
+    let (handled, _, letters) = after_deaths(3, 5).await;
+    assert_eq!(handled, Vec::<String>::new());
+    assert_eq!(letters.len(), 3);
+    assert!(letters.iter().all(|letter| letter.failures.last().is_some_and(|failure| failure.kind == FailureKind::Crash)));
 }

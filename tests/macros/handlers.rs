@@ -39,7 +39,7 @@ impl Extractor for Attempt {
     }
 
     fn extract(_: &(), meta: Meta<'_>) -> Result<Self> {
-        match meta.delivery.attempt {
+        match meta.attempt {
             9 => Err(Error::permanent("nine is enough")),
             attempt => Ok(Self(attempt)),
         }
@@ -119,7 +119,7 @@ fn a_failed_extraction_fails_the_attempt() {
 
 #[test]
 fn a_filter_sees_the_event_and_a_filter_on_meta_the_message() {
-    #[subscribe(filter_meta = |meta| meta.delivery.attempt == 1, filter = wanted)]
+    #[subscribe(filter_meta = |meta| meta.attempt == 1, filter = wanted)]
     async fn filtered(_order: &OrderCreated) {}
     fn wanted(order: &OrderCreated) -> bool {
         order.total > 10.0

@@ -6,4 +6,5 @@ mod events;
 mod failures;
 mod handlers;
 mod registry;
+mod runs;
 mod script;

@@ -10,7 +10,9 @@ use abe_events::broker::{
     Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetters, Delivery, Durability, Origin, Outgoing, PublishFailure, Published,
     SubscriptionSpec, Token,
 };
-use abe_events::handler::{BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Reservation, Resolver, States};
+use abe_events::handler::{
+    Beat, BoxWorker, Ended, Feed, HandlerDescriptor, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation, Resolver, States, Transact,
+};
 use abe_events::{Error, Event, Id, Message, Name, Payload, Publisher, Result, Topic};
 
 /// How a delivery ended, by the message's number in the script.
@@ -20,6 +22,11 @@ pub(crate) type Done = (usize, Option<InboxKey>, Ended);
 pub(crate) struct Script {
     lane: LaneContext,
     queue: VecDeque<Delivery>,
+    /// What is lent as a run.
+    run: Vec<Message>,
+    /// How many messages of a run were acked at once, and how many of those were filtered.
+    pub acks: Vec<(usize, usize)>,
+    pub filtered: usize,
     ids: Vec<Id>,
     pub batch_max: usize,
     pub batch_bytes_max: usize,
@@ -46,9 +53,17 @@ impl Script {
         let limits = Limits::new(1 << 20);
         let publisher = Publisher::new(Arc::new(Nowhere(capabilities())), Arc::new(limits));
         Self {
-            lane: LaneContext { subscription: Name::new("script").unwrap(), publisher: publisher.from_lane(origin), origin },
+            lane: LaneContext {
+                subscription: Name::new("script").unwrap(),
+                publisher: publisher.from_lane(origin),
+                origin,
+                transaction: None,
+            },
             ids: messages.iter().map(|(message, _)| message.id().clone()).collect(),
             queue: messages.into_iter().map(|(message, attempt)| Delivery { message, attempt, token: Token(7), failures: None }).collect(),
+            run: Vec::new(),
+            acks: Vec::new(),
+            filtered: 0,
             batch_max: 1,
             batch_bytes_max: usize::MAX,
             idempotent: false,
@@ -61,6 +76,12 @@ impl Script {
             calls: Vec::new(),
             inside: false,
         }
+    }
+
+    /// The same, lent as a run.
+    pub(crate) fn lending(mut self) -> Self {
+        self.run = self.queue.drain(..).map(|delivery| delivery.message).collect();
+        self
     }
 
     /// Plays the script to its end.
@@ -115,6 +136,35 @@ pub(crate) fn json(topic: &str, version: u32, json: &'static str) -> Message {
 impl Feed for Script {
     fn lane(&self) -> &LaneContext {
         &self.lane
+    }
+
+    fn transact(&mut self) -> Option<&mut dyn Transact> {
+        None
+    }
+
+    fn poll_run(&mut self, _: bool, _: &mut Context<'_>) -> Poll<bool> {
+        Poll::Ready(!self.run.is_empty())
+    }
+
+    fn lent(&self) -> Lent<'_> {
+        Lent { messages: &self.run, lane: &self.lane, beat: self }
+    }
+
+    fn acked(&mut self, count: usize, filtered: usize) {
+        assert!(!self.inside, "settled within user code");
+        if count > 0 {
+            self.acks.push((count, filtered));
+        }
+        self.filtered += filtered;
+        for message in self.run.drain(..count) {
+            let index = self.ids.iter().position(|id| id == message.id()).unwrap();
+            self.done.push((index, None, Ended::Success));
+        }
+    }
+
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)> {
+        let message = (!self.run.is_empty()).then(|| self.run.remove(0))?;
+        Some((Delivery { message, attempt: 1, token: Token(7), failures: None }, None))
     }
 
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Delivery>> {
@@ -199,6 +249,17 @@ impl Feed for Script {
         let index = self.ids.iter().position(|id| id == delivery.message.id()).unwrap();
         self.done.push((index, key, ended));
     }
+}
+
+impl Beat for Script {
+    fn next(&self) -> Next {
+        assert!(self.inside, "user code is about to run");
+        Next::Timed
+    }
+
+    fn time_starts(&self) {}
+
+    fn ends(&self) {}
 }
 
 /// A broker that nothing is published to in these tests.

@@ -147,7 +147,8 @@ fn bind(options: &Options, handler: &Handler<'_>) -> TokenStream {
     let prepared = handler.extractors.iter().zip(&names).map(|(extractor, name)| {
         let (ty, at) = (extractor.ty, located(extractor.ty.span()));
         let private = options.krate.private(at);
-        if extractor.lent {
+        // A state is shared, so that only an extractor can be lent mutably.
+        if extractor.lent && !extractor.mutable {
             quote_spanned!(at=> let #name = (&#private::Lent::<#ty>::new()).prepare_lent(#resolver);)
         } else {
             quote_spanned!(at=> let #name = #private::prepare::<#ty>(#resolver);)
@@ -210,13 +211,16 @@ fn glue(options: &Options, handler: &Handler<'_>, names: &[Ident]) -> TokenStrea
     let sig = &handler.function.sig;
     let (function, span) = (&sig.ident, located(sig.ident.span()));
     let (message, meta) = (local("message", span), local("meta", span));
-    let extracted = names.iter().map(|name| quote_spanned!(span=> let #name = #name.extract(#meta)?;));
+    let extracted = handler.extractors.iter().zip(names).map(|(extractor, name)| {
+        let mutable = extractor.mutable.then(|| quote_spanned!(span=> mut));
+        quote_spanned!(span=> let #mutable #name = #name.extract(#meta)?;)
+    });
     let first = if handler.message.lent { quote_spanned!(span=> &#message) } else { quote_spanned!(span=> #message) };
-    let rest = handler
-        .extractors
-        .iter()
-        .zip(names)
-        .map(|(extractor, name)| if extractor.lent { quote_spanned!(span=> &#name) } else { quote_spanned!(span=> #name) });
+    let rest = handler.extractors.iter().zip(names).map(|(extractor, name)| match (extractor.lent, extractor.mutable) {
+        (true, true) => quote_spanned!(span=> &mut #name),
+        (true, false) => quote_spanned!(span=> &#name),
+        _ => quote_spanned!(span=> #name),
+    });
     let call = quote_spanned!(span=> #function(#first #(, #rest)*));
     let any_lent = handler.message.lent || handler.extractors.iter().any(|extractor| extractor.lent);
     let future = if options.blocking.is_some() {

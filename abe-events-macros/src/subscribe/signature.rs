@@ -21,6 +21,8 @@ pub(crate) struct Handler<'a> {
 pub(crate) struct Parameter<'a> {
     pub(crate) ty: &'a Type,
     pub(crate) lent: bool,
+    /// `&mut`: an extractor that the call has for itself.
+    pub(crate) mutable: bool,
 }
 
 impl<'a> Handler<'a> {
@@ -37,10 +39,10 @@ impl<'a> Handler<'a> {
             errors.at(token, "a handler's return type must be named: `impl Trait` is not");
         }
         let mut parameters = Vec::new();
-        for input in &sig.inputs {
+        for (index, input) in sig.inputs.iter().enumerate() {
             match input {
                 FnArg::Receiver(receiver) => errors.at(receiver, "a handler is a free function: it has no `self`; take `State<S>` instead"),
-                FnArg::Typed(typed) => parameters.extend(parameter(&typed.ty, errors)),
+                FnArg::Typed(typed) => parameters.extend(parameter(&typed.ty, index == 0, errors)),
             }
         }
         if sig.inputs.is_empty() {
@@ -78,23 +80,23 @@ fn check_kind(function: &Function, errors: &mut Errors) {
     }
 }
 
-fn parameter<'a>(ty: &'a Type, errors: &mut Errors) -> Option<Parameter<'a>> {
+fn parameter<'a>(ty: &'a Type, is_message: bool, errors: &mut Errors) -> Option<Parameter<'a>> {
     if let Some(token) = find_impl(ty.to_token_stream()) {
         errors.at(token, "a handler's parameters must be named types: `impl Trait` is not");
         return None;
     }
     match ty {
         // A type that came through `macro_rules!` stands in an invisible group.
-        Type::Group(group) => parameter(&group.elem, errors),
-        Type::Paren(paren) => parameter(&paren.elem, errors),
+        Type::Group(group) => parameter(&group.elem, is_message, errors),
+        Type::Paren(paren) => parameter(&paren.elem, is_message, errors),
         Type::Reference(reference) => {
-            if let Some(token) = &reference.mutability {
-                errors.at(token, "a handler gets shared references only: its message and states are shared");
+            if let Some(token) = reference.mutability.as_ref().filter(|_| is_message) {
+                errors.at(token, "a handler's message is shared with other handlers: take `&T`, `Arc<T>` or `T`");
                 return None;
             }
-            Some(Parameter { ty: &reference.elem, lent: true })
+            Some(Parameter { ty: &reference.elem, lent: true, mutable: reference.mutability.is_some() })
         }
-        _ => Some(Parameter { ty, lent: false }),
+        _ => Some(Parameter { ty, lent: false, mutable: false }),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Broker`] stores messages for subscriptions, a [`Consumer`] hands them out and takes verdicts back, [`DeadLetters`]
 //! keeps what failed for good. Batches cross the seam, so that one call is shared by many messages, and an [`Answer`]
-//! that is ready costs no allocation. None of the traits has default methods: a wrapper that forgets one must not compile.
+//! that is ready costs no allocation. The traits have no default methods, because a wrapper that forgets one must not compile;
+//! the exceptions are [`Broker::route`] and [`Consumer::local`], which a wrapper must not pass on: it would be passed by.
 
 mod answer;
 mod capabilities;
@@ -10,6 +11,7 @@ mod dead_letter;
 mod delivery;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fate;
+mod local;
 pub mod memory;
 mod outgoing;
 #[cfg(feature = "postgres")]
@@ -29,10 +31,11 @@ pub use self::answer::{Answer, Keeper, Kept};
 pub use self::capabilities::{Capabilities, Durability, StartPosition};
 pub use self::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetters};
 pub use self::delivery::{Delivery, FAILURE_TEXT_BYTES_MAX, FAILURES_MAX, Failure, FailureKind, Settled, Settlement, Token, Verdict};
+pub use self::local::{Local, Route, Run};
 pub use self::outgoing::{ConsumerId, Messages, Origin, Outgoing, PublishFailure, Published};
 use crate::error::Result;
 use crate::policy::WhenFull;
-use crate::topic::{Name, TopicPattern};
+use crate::topic::{Name, Topic, TopicPattern};
 
 /// Carries messages from publishers to subscriptions.
 ///
@@ -76,6 +79,13 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// A publish whose answer is dropped while waiting has an unknown outcome: publish again with the same ids.
     fn publish(&self, outgoing: Outgoing) -> Answer<'_, Result<Published, PublishFailure>>;
 
+    /// The way for single messages of a topic, kept by publishers, if the broker has one that is shorter than
+    /// [`publish`](Broker::publish).
+    fn route(&self, topic: &Topic) -> Option<Box<dyn Route>> {
+        let _ = topic;
+        None
+    }
+
     /// What failed for good.
     fn dead_letters(&self) -> &dyn DeadLetters;
 
@@ -108,6 +118,11 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     ///
     /// A verdict whose answer is dropped may or may not have been carried out; the delivery then ends with its lease.
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Settled>;
+
+    /// The shorter way for a lane of the same process, if this consumer has one.
+    fn local(&self) -> Option<&dyn Local> {
+        None
+    }
 
     /// Renews the leases of deliveries, and answers the tokens whose lease is lost.
     fn renew<'a>(&'a self, tokens: &'a [Token]) -> Answer<'a, Result<Vec<Token>>>;

@@ -69,6 +69,10 @@ pub struct Config {
     pub url: String,
     /// The database that gives any broker a durable inbox, outbox, event log and dead letters. Default: none.
     pub store: Option<String>,
+    /// How long the store's event log keeps an event. Default: there is no event log.
+    pub event_log: Option<Duration>,
+    /// Whether a publish goes into the store first, from where a relay brings it to the broker. Default no.
+    pub store_first: bool,
     /// How many messages wait or run per subscription at most, unless a policy says otherwise. Default: as
     /// [`Policy::buffer`](crate::policy::Policy::buffer), 64. When read, it is also in `defaults`, which wins.
     pub output_buffer: Option<u32>,
@@ -101,6 +105,8 @@ impl Default for Config {
         Self {
             url: "memory://".into(),
             store: None,
+            event_log: None,
+            store_first: false,
             output_buffer: None,
             group: Name::from_checked("app"),
             shutdown_grace: Duration::from_secs(30),
@@ -184,6 +190,8 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("url", &redact_url(&self.url))
             .field("store", &self.store.as_deref().map(redact_url))
+            .field("event_log", &self.event_log)
+            .field("store_first", &self.store_first)
             .field("output_buffer", &self.output_buffer)
             .field("group", &self.group)
             .field("shutdown_grace", &self.shutdown_grace)

@@ -183,7 +183,7 @@ fn an_unknown_key_is_told_with_place_and_nearest() {
     assert_error(yaml("  ulr: x"), "config.yaml:2: unknown key event.ulr: did you mean `url`?");
     assert_error(
         yaml("  broker: x"),
-        "config.yaml:2: unknown key event.broker: known are url, store, output_buffer, group, shutdown_grace, max_hops, payload_bytes_max, defaults, handlers",
+        "config.yaml:2: unknown key event.broker: known are url, store, event_log, store_first, output_buffer, group, shutdown_grace, max_hops, payload_bytes_max, defaults, handlers",
     );
     assert_error(yaml("  default: {}"), "config.yaml:2: unknown key event.default: did you mean `defaults`?");
     assert_error(
@@ -276,7 +276,7 @@ fn a_value_that_is_not_allowed_is_told_with_what_is() {
     assert_error(yaml("  defaults: {retry: {min: 2m, max: 90s}}"), "event.defaults.retry: min 2m is longer than max 90s");
     assert_error(
         Config::parse("c.yaml", "event: 5"),
-        "c.yaml: event is 5, expected a section with url, store, output_buffer, group, shutdown_grace, max_hops, payload_bytes_max, defaults, handlers",
+        "c.yaml: event is 5, expected a section with url, store, event_log, store_first, output_buffer, group, shutdown_grace, max_hops, payload_bytes_max, defaults, handlers",
     );
 }
 

@@ -9,14 +9,20 @@ use crate::error::{Error, ErrorKind, Result};
 const PARAMETERS: [&str; 1] = ["synchronous"];
 const SYNCHRONOUS: [&str; 2] = ["normal", "full"];
 
-/// What a URL says of how to open the file. No error repeats the path, or a value.
+/// What a URL says of how to open the file.
 pub(super) fn builder(url: &str) -> Result<SqliteBrokerBuilder> {
+    let (path, synchronous) = parse(url)?;
+    Ok(SqliteBroker::builder(path).synchronous(synchronous))
+}
+
+/// The file of a URL, and when a commit counts as done. No error repeats the path, or a value.
+pub(super) fn parse(url: &str) -> Result<(PathBuf, Synchronous)> {
     let Some(rest) = url.strip_prefix("sqlite://") else {
         return Err(refuse("the sqlite broker's URL is `sqlite://path`, relative, or `sqlite:///path`, absolute".into()));
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let path = path_of(path)?;
-    let mut builder = SqliteBroker::builder(path);
+    let mut synchronous = Synchronous::default();
     let mut seen = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -27,13 +33,13 @@ pub(super) fn builder(url: &str) -> Result<SqliteBrokerBuilder> {
             return Err(refuse(format!("the parameter {name} stands twice in the sqlite broker's URL")));
         }
         seen.push(name);
-        builder = builder.synchronous(match value {
+        synchronous = match value {
             "full" => Synchronous::Full,
             "normal" => Synchronous::Normal,
             _ => return Err(refuse(format!("synchronous is `normal` or `full`{}", meant(value, &SYNCHRONOUS)))),
-        });
+        };
     }
-    Ok(builder)
+    Ok((path, synchronous))
 }
 
 /// What stands in for a path, with `%41` as in every URL.

@@ -14,14 +14,20 @@ use crate::error::ErrorKind;
 use crate::event::Unreadable;
 use crate::message::Lineage;
 use crate::panics::text_of;
+use crate::publisher::KEY_BYTES_MAX;
+
+/// Where user code panicked, as failures say it.
+pub(super) const OPENING: &str = "the filter or the decoding";
+pub(super) const HANDLER: &str = "the handler";
+pub(super) const DROPPING: &str = "dropping the handler's future";
 
 /// Decodes, filters and reserves a delivery, and answers the key that is reserved for it, or how one ends that is not to be
 /// handled. The delivery stays where it is: moving it in and out would cost more than all of this.
 pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<Option<InboxKey>, Ended> {
-    match guarded("the filter or the decoding", || calls.open(Meta { delivery, lane: feed.lane() })) {
+    match guarded(OPENING, || calls.open(Meta { message: &delivery.message, attempt: delivery.attempt, lane: feed.lane() })) {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return Err(Ended::Filtered),
-        Ok(Err(unreadable)) => return Err(Ended::failed(kind_of(&unreadable), unreadable)),
+        Ok(Err(unreadable)) => return Err(undecodable(&unreadable)),
         Err(panicked) => return Err(panicked),
     }
     if feed.idempotent() { reserve(calls, feed, delivery).await.map(Some) } else { Ok(None) }
@@ -29,20 +35,38 @@ pub(super) async fn admit(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: 
 
 /// Reserves the key of a delivery that was opened.
 async fn reserve(calls: &mut dyn Calls, feed: &mut dyn Feed, delivery: &Delivery) -> Result<InboxKey, Ended> {
+    let key = key_of(calls, delivery)?;
+    let ended = match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
+        Reservation::Reserved => return Ok(key),
+        Reservation::Applied => Ended::Duplicate,
+        Reservation::Busy => Ended::Busy,
+    };
+    Err(forget_last(calls, ended))
+}
+
+/// What duplicates of the message opened last are recognised by: the user's expression, or its id.
+pub(super) fn key_of(calls: &mut dyn Calls, delivery: &Delivery) -> Result<InboxKey, Ended> {
     let ended = match guarded("the idempotency key", || calls.key()) {
-        Ok(text) => {
-            let key = text.map_or_else(|| InboxKey::Id(delivery.message.id().clone()), InboxKey::Text);
-            match poll_fn(|cx| feed.poll_reserve(&key, cx)).await {
-                Reservation::Reserved => return Ok(key),
-                Reservation::Applied => Ended::Duplicate,
-                Reservation::Busy => Ended::Busy,
-            }
+        Ok(None) => return Ok(InboxKey::Id(delivery.message.id().clone())),
+        Ok(Some(text)) if text.len() <= KEY_BYTES_MAX => return Ok(InboxKey::Text(text)),
+        Ok(Some(text)) => {
+            let text = format!("the idempotency key has {} bytes, at most {KEY_BYTES_MAX} are allowed", text.len());
+            Ended::failed(FailureKind::Permanent, text)
         }
         Err(panicked) => panicked,
     };
-    // The event's own `Drop` may run here, and panic.
-    let dropped = guarded("dropping the event", || calls.forget_last());
-    Err(dropped.err().unwrap_or(ended))
+    Err(forget_last(calls, ended))
+}
+
+/// Drops the message opened last, which is not handled; the event's own `Drop` may run here, and panic.
+fn forget_last(calls: &mut dyn Calls, ended: Ended) -> Ended {
+    guarded("dropping the event", || calls.forget_last()).err().unwrap_or(ended)
+}
+
+/// Calls the handler with what was opened. What became of it, and what is to be published, stands in `reply`.
+pub(super) async fn call(calls: &mut dyn Calls, feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+    let mut started = false;
+    poll_fn(|cx| step(calls, feed, deliveries, reply, &mut started, cx)).await;
 }
 
 /// Calls the handler with what was opened, and publishes what it returned. What became of it stands in `reply`.
@@ -68,7 +92,7 @@ fn step(
     }
     feed.in_user_code(true);
     let lane = feed.lane();
-    let polled = guarded("the handler", || {
+    let polled = guarded(HANDLER, || {
         if !*started {
             *started = true;
             calls.start(deliveries, lane)?;
@@ -82,14 +106,11 @@ fn step(
         feed.in_user_code(true);
     }
     // A handler that is ready at once is polled and dropped within one stretch of user code: entering costs.
-    let dropped = guarded("dropping the handler's future", || calls.clear());
+    let dropped = guarded(DROPPING, || calls.clear());
     feed.in_user_code(false);
     match (polled, interrupt) {
         (Ok(Ok(_)), None) => {}
-        (Ok(Ok(_)), Some(Interrupt::Timeout)) => {
-            reply.fail(Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"));
-        }
-        (Ok(Ok(_)), Some(Interrupt::Cancelled)) => reply.fail(Ended::Cancelled),
+        (Ok(Ok(_)), Some(interrupt)) => reply.fail(interrupted(interrupt)),
         (Ok(Err(error)), _) => reply.fail(Outcome::of_error::<crate::Error>(&error)),
         (Err(panicked), _) => reply.fail(panicked),
     }
@@ -101,8 +122,16 @@ fn step(
     Poll::Ready(())
 }
 
+/// How an attempt ends that was dropped.
+pub(super) fn interrupted(interrupt: Interrupt) -> Ended {
+    match interrupt {
+        Interrupt::Timeout => Ended::failed(FailureKind::Timeout, "the attempt took longer than its timeout"),
+        Interrupt::Cancelled => Ended::Cancelled,
+    }
+}
+
 /// Publishes what the handler returned, as effects of the message, or of a batch's first message.
-async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
+pub(super) async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply) {
     let mut messages = std::mem::take(&mut reply.publish);
     if let Some(cause) = deliveries.first() {
         let lineage = Lineage::of_effect(&cause.message);
@@ -117,13 +146,17 @@ async fn publish(feed: &mut dyn Feed, deliveries: &[Delivery], reply: &mut Reply
 }
 
 /// Runs user code; a panic is a failure that says where it was.
-fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
+pub(super) fn guarded<T>(place: &str, run: impl FnOnce() -> T) -> Result<T, Ended> {
     // What a panic leaves half-done is dropped before anything looks at it: `Calls::clear`, `Reply::fail`.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
-        drop_quietly(panic);
-        ended
-    })
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(place, panic))
+}
+
+/// How a message ends whose user code panicked.
+#[cold]
+pub(super) fn panicked(place: &str, panic: Box<dyn Any + Send>) -> Ended {
+    let ended = Ended::failed(FailureKind::Panic, format_args!("{place} panicked: {}", text_of(&*panic)));
+    drop_quietly(panic);
+    ended
 }
 
 /// Drops what a panic carried; even that may panic.
@@ -134,7 +167,12 @@ fn drop_quietly(panic: Box<dyn Any + Send>) {
     }
 }
 
-fn kind_of(unreadable: &Unreadable) -> FailureKind {
+/// How a message ends that cannot be read.
+pub(super) fn undecodable(unreadable: &Unreadable) -> Ended {
+    Ended::failed(kind_of(unreadable), unreadable)
+}
+
+pub(super) fn kind_of(unreadable: &Unreadable) -> FailureKind {
     match unreadable {
         Unreadable::Newer { .. } | Unreadable::NoUpcast { .. } => FailureKind::Version,
         Unreadable::Malformed(_) | Unreadable::OtherTopic(_) => FailureKind::Undecodable,

@@ -2,10 +2,11 @@
 
 use std::future::poll_fn;
 
-use super::attempt::{admit, attempt};
+use super::attempt::{admit, attempt, call};
 use super::bind::Calls;
 use super::feed::{Ended, Feed, InboxKey};
 use super::outcome::Reply;
+use super::transact;
 use crate::broker::{Delivery, FailureKind};
 use crate::mutant;
 
@@ -17,7 +18,7 @@ pub(super) async fn run(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
     let mut reply = Reply::new();
     let mut batch = Vec::new();
     let mut keys = Vec::new();
-    while fill(&mut *calls, feed, &mut batch, &mut keys).await {
+    while fill(&mut *calls, feed, false, &mut batch, &mut keys).await {
         if !batch.is_empty() {
             attempt(&mut *calls, feed, &batch, &mut reply).await;
             settle(feed, &mut batch, &mut keys, &mut reply);
@@ -25,12 +26,33 @@ pub(super) async fn run(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
     }
 }
 
+/// The same, each batch in a transaction of its own.
+pub(super) async fn run_in_transactions(mut calls: Box<dyn Calls + '_>, feed: &mut dyn Feed) {
+    let mut reply = Reply::new();
+    let mut batch = Vec::new();
+    let mut keys = Vec::new();
+    while fill(&mut *calls, feed, true, &mut batch, &mut keys).await {
+        if transact::begin_batch(&mut *calls, feed, &mut batch, &mut keys.drain(..).flatten().collect()).await {
+            call(&mut *calls, feed, &batch, &mut reply).await;
+            transact::end(feed, &batch, &mut reply).await;
+            keys.resize(batch.len(), None);
+            settle(feed, &mut batch, &mut keys, &mut reply);
+        }
+    }
+}
+
 /// Collects a batch, which may stay empty; `false` when the feed has no more and nothing was collected.
-async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delivery>, keys: &mut Vec<Option<InboxKey>>) -> bool {
+async fn fill(
+    calls: &mut dyn Calls,
+    feed: &mut dyn Feed,
+    transacted: bool,
+    batch: &mut Vec<Delivery>,
+    keys: &mut Vec<Option<InboxKey>>,
+) -> bool {
     let Some(first) = poll_fn(|cx| feed.poll_next(cx)).await else { return false };
     let alone = first.attempt > ATTEMPTS_TOGETHER_MAX && !mutant::is("poison-stays-in-batch");
     let mut bytes = first.message.weight();
-    match admit(calls, feed, &first).await {
+    match admitted(calls, feed, transacted, &first).await {
         Ok(key) => {
             batch.push(first);
             keys.push(key);
@@ -52,7 +74,7 @@ async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delive
             feed.put_back(delivery);
             break;
         }
-        match admit(calls, feed, &delivery).await {
+        match admitted(calls, feed, transacted, &delivery).await {
             Ok(key) => {
                 bytes = bytes.saturating_add(weight);
                 batch.push(delivery);
@@ -62,6 +84,11 @@ async fn fill(calls: &mut dyn Calls, feed: &mut dyn Feed, batch: &mut Vec<Delive
         }
     }
     true
+}
+
+/// Opens a delivery, with its key: reserved at once, or recorded when the batch's transaction begins.
+async fn admitted(calls: &mut dyn Calls, feed: &mut dyn Feed, transacted: bool, delivery: &Delivery) -> Result<Option<InboxKey>, Ended> {
+    if transacted { transact::open(calls, feed, delivery).map(Some) } else { admit(calls, feed, delivery).await }
 }
 
 /// Says of each delivery how it ended.

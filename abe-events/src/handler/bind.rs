@@ -8,23 +8,27 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use compact_str::CompactString;
 
-use super::feed::{BoxWorker, Feed, Worker};
+use super::attempt::{DROPPING, HANDLER, OPENING};
+use super::feed::{BoxWorker, Feed, Lent, Next, Worker};
 use super::meta::{LaneContext, Meta};
-use super::outcome::{IntoOutcome, Reply};
+use super::outcome::{IntoOutcome, Outcome, Reply};
 use super::payload::{Form, Own, Receive};
-use super::{batched, single};
+use super::{batched, single, transact};
 use crate::broker::Delivery;
 use crate::error::{Error, Result};
 use crate::event::{Incoming, Unreadable};
 
-/// A handler's typed part, as the loops see it. Everything but `forget` may run user code, and may panic.
+/// A handler's typed part, as the loops see it. Everything may run user code, and may panic.
 pub(super) trait Calls: Send {
     /// Decodes and filters a message, and keeps it for the next call; `false` when a filter does not want it.
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable>;
+
+    /// Whether there is neither a filter nor an expression for the idempotency key.
+    fn takes_all_by_id(&self) -> bool;
 
     /// The user's idempotency key of the message opened last, if there is an expression for it.
     fn key(&self) -> Option<CompactString>;
@@ -32,14 +36,64 @@ pub(super) trait Calls: Send {
     /// Drops the message opened last.
     fn forget_last(&mut self);
 
+    /// Drops one of the messages that are open, by its place among them.
+    fn forget(&mut self, index: usize);
+
     /// Starts a call with what was opened.
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()>;
+
+    /// Calls the handler with one message of a run after another, until one is pending or does not simply end well. How far
+    /// it came stands in `progress`, whatever panics.
+    fn run(&mut self, lent: Lent<'_>, progress: &mut Progress, reply: &mut Reply, cx: &mut Context<'_>) -> Poll<Stop>;
 
     /// Goes on with the call, and says in the end what it came to.
     fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()>;
 
     /// Drops the call, wherever it stands, and what is still open.
     fn clear(&mut self);
+}
+
+/// How far a run has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The message that is worked on; all before it have ended well.
+    pub(super) at: usize,
+    /// How many of those the filter did not want.
+    pub(super) filtered: usize,
+    pub(super) stage: Stage,
+    /// Whether the lane keeps the message's time, and is to be told of its end.
+    pub(super) watched: bool,
+}
+
+/// What is being done with a message of a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Opening,
+    Running,
+    Dropping,
+}
+
+impl Stage {
+    /// The same in words, for what panicked there.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            Self::Opening => OPENING,
+            Self::Running => HANDLER,
+            Self::Dropping => DROPPING,
+        }
+    }
+}
+
+/// Why a run does not go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All its messages have ended well, or nothing more is to be started.
+    End,
+    /// The reply says what the message came to.
+    Replied,
+    /// The message cannot be read.
+    Unreadable(Unreadable),
 }
 
 /// A handler before its function is known: `P` its message parameter, `H` what a call holds, `M` what the function's glue
@@ -123,7 +177,12 @@ where
 {
     fn run<'a>(&'a self, feed: &'a mut dyn Feed) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         let calls = Box::new(Slot { bound: self, opened: Vec::new(), future: Box::pin(None), form: PhantomData });
-        if P::Form::BATCH { Box::pin(batched::run(calls, feed)) } else { Box::pin(single::run(calls, feed)) }
+        match (P::Form::BATCH, feed.transact().is_some()) {
+            (false, false) => Box::pin(single::run(calls, feed)),
+            (false, true) => Box::pin(transact::single(calls, feed)),
+            (true, false) => Box::pin(batched::run(calls, feed)),
+            (true, true) => Box::pin(batched::run_in_transactions(calls, feed)),
+        }
     }
 }
 
@@ -135,6 +194,30 @@ struct Slot<'a, P: Receive, M, C, R> {
     form: PhantomData<P::Form>,
 }
 
+impl<P: Receive, M, C> Bound<P, M, C> {
+    /// Decodes and filters a message; `None` when a filter does not want it.
+    #[inline(always)]
+    fn open(&self, meta: Meta<'_>) -> Result<Option<Arc<P::Item>>, Unreadable> {
+        if self.build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
+            return Ok(None);
+        }
+        let item = P::Item::open(meta.message)?;
+        Ok(if self.build.filter.is_some_and(|wanted| !wanted(&item)) { None } else { Some(item) })
+    }
+
+    /// The same as what a call of one message owns.
+    #[inline(always)]
+    fn held(&self, meta: Meta<'_>) -> Result<Option<P::Held>, Unreadable> {
+        Ok(self.open(meta)?.and_then(P::hold_one))
+    }
+}
+
+/// Cannot happen: the loops start a call only with what they opened.
+#[cold]
+fn nothing() -> Error {
+    Error::msg("a call was started without a message")
+}
+
 impl<P, M, C, R> Calls for Slot<'_, P, M, C, R>
 where
     P: Receive,
@@ -144,16 +227,15 @@ where
     R::Output: IntoOutcome<P::Form>,
 {
     fn open(&mut self, meta: Meta<'_>) -> Result<bool, Unreadable> {
+        let item = self.bound.open(meta)?;
+        let wanted = item.is_some();
+        self.opened.extend(item);
+        Ok(wanted)
+    }
+
+    fn takes_all_by_id(&self) -> bool {
         let build = &self.bound.build;
-        if build.filter_meta.is_some_and(|wanted| !wanted(&meta)) {
-            return Ok(false);
-        }
-        let item = P::Item::open(&meta.delivery.message)?;
-        if build.filter.is_some_and(|wanted| !wanted(&item)) {
-            return Ok(false);
-        }
-        self.opened.push(item);
-        Ok(true)
+        build.filter.is_none() && build.filter_meta.is_none() && build.key.is_none()
     }
 
     fn key(&self) -> Option<CompactString> {
@@ -164,14 +246,66 @@ where
         self.opened.pop();
     }
 
+    fn forget(&mut self, index: usize) {
+        if index < self.opened.len() {
+            self.opened.remove(index);
+        }
+    }
+
     fn start(&mut self, deliveries: &[Delivery], lane: &LaneContext) -> Result<()> {
-        // Neither can happen: the loops start a call only with what they opened.
-        let nothing = || Error::msg("a call was started without a message");
+        let first = deliveries.first().ok_or_else(nothing)?;
         let held = P::hold(&mut self.opened, deliveries).ok_or_else(nothing)?;
-        let meta = Meta { delivery: deliveries.first().ok_or_else(nothing)?, lane };
+        let meta = Meta { message: &first.message, attempt: first.attempt, lane };
         let future = (self.bound.call)((self.bound.build.take)(held), meta)?;
         self.future.as_mut().set(Some(future));
         Ok(())
+    }
+
+    fn run(&mut self, lent: Lent<'_>, progress: &mut Progress, reply: &mut Reply, cx: &mut Context<'_>) -> Poll<Stop> {
+        while let Some(message) = lent.messages.get(progress.at) {
+            if progress.stage == Stage::Opening {
+                let beat = lent.beat.next();
+                if beat == Next::Over {
+                    break;
+                }
+                let meta = Meta { message, attempt: 1, lane: lent.lane };
+                let held = match self.bound.held(meta) {
+                    Ok(Some(held)) => held,
+                    Ok(None) => {
+                        progress.at += 1;
+                        progress.filtered += 1;
+                        continue;
+                    }
+                    Err(unreadable) => return Poll::Ready(Stop::Unreadable(unreadable)),
+                };
+                progress.stage = Stage::Running;
+                progress.watched = beat == Next::Timed;
+                if progress.watched {
+                    lent.beat.time_starts();
+                }
+                match (self.bound.call)((self.bound.build.take)(held), meta) {
+                    Ok(future) => self.future.as_mut().set(Some(future)),
+                    Err(error) => {
+                        reply.fail(Outcome::of_error::<Error>(&error));
+                        return Poll::Ready(Stop::Replied);
+                    }
+                }
+            }
+            if let Some(future) = self.future.as_mut().as_pin_mut() {
+                ready!(future.poll(cx)).settle(reply, &lent.lane.publisher);
+            }
+            progress.stage = Stage::Dropping;
+            self.future.as_mut().set(None);
+            if progress.watched {
+                lent.beat.ends();
+            }
+            if !reply.is_plain() {
+                return Poll::Ready(Stop::Replied);
+            }
+            progress.at += 1;
+            progress.stage = Stage::Opening;
+        }
+        Poll::Ready(Stop::End)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, lane: &LaneContext, reply: &mut Reply) -> Poll<()> {

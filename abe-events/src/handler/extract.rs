@@ -34,7 +34,7 @@ use crate::message::{Headers, Message};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an extractor",
     label = "a handler's parameters after the first are extractors",
-    note = "extractors are `Context`, `State<S>` (or `&S`), `Message`, `Headers`, `Option` of these, and what implements `abe_events::handler::Extractor`"
+    note = "extractors are `Context`, `State<S>` (or `&S`), `Message`, `Headers`, with a store `Tx<Db>`, `Option` of these, and what implements `abe_events::handler::Extractor`"
 )]
 pub trait Extractor: Sized + Send + 'static {
     /// What is looked up once, at start.

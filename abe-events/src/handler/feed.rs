@@ -8,6 +8,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 use super::meta::LaneContext;
+use super::transact::Transact;
 use crate::broker::{Delivery, FailureKind};
 use crate::error::{Error, Result};
 use crate::message::{Id, Message};
@@ -24,6 +25,9 @@ pub type BoxWorker = Box<dyn Worker>;
 /// What a lane gives to a worker. Implemented by the runtime; a worker calls it, never waits on anything else but the
 /// handler's own future.
 ///
+/// A message that is handed out for the first time and simply ends well needs no delivery and no verdict of its own: with
+/// [`poll_run`](Feed::poll_run) such messages are [lent](Feed::lent) together and [acked](Feed::acked) by their number.
+///
 /// The order for a single message: [`poll_next`](Feed::poll_next) → decode, filter → with `idempotent`
 /// [`poll_reserve`](Feed::poll_reserve) → the attempt, [`attempt_starts`](Feed::attempt_starts) before its first poll and
 /// [`poll_interrupt`](Feed::poll_interrupt) whenever it is pending → what it returned, through
@@ -32,6 +36,20 @@ pub type BoxWorker = Box<dyn Worker>;
 pub trait Feed: Send {
     /// The lane's fixed surroundings, for extractors.
     fn lane(&self) -> &LaneContext;
+
+    /// Waits for messages: `true` when a run is lent, `false` when [`poll_next`](Feed::poll_next) has the next delivery, or
+    /// the end. The checks of `poll_next` are made.
+    /// With `by_id` a duplicate is recognised by its id before it is opened; its key is reserved when it is lent.
+    fn poll_run(&mut self, by_id: bool, cx: &mut Context<'_>) -> Poll<bool>;
+
+    /// The run, oldest message first.
+    fn lent(&self) -> Lent<'_>;
+
+    /// The first messages of the run, whose attempts are counted here, have ended well: handled, or `filtered` of them not wanted.
+    fn acked(&mut self, count: usize, filtered: usize);
+
+    /// Takes the first message out of the run, with the key reserved for it, to end it by [`done`](Feed::done).
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)>;
 
     /// The next delivery; `None` when the lane is to end. Hop limit, size limit and header rules are checked already.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>>;
@@ -58,6 +76,13 @@ pub trait Feed: Send {
     /// Reserves a key for this subscription, so that nobody else runs it until [`done`](Feed::done).
     fn poll_reserve(&mut self, key: &InboxKey, cx: &mut Context<'_>) -> Poll<Reservation>;
 
+    /// What the lane does for a handler that works in a transaction; `None` for all others. The same for the lane's life.
+    ///
+    /// With it the order is another: decode, filter → [`poll_begin`](Transact::poll_begin) → the attempt →
+    /// [`poll_commit`](Transact::poll_commit) with what it returned, or [`poll_roll_back`](Transact::poll_roll_back) →
+    /// [`done`](Feed::done).
+    fn transact(&mut self) -> Option<&mut dyn Transact>;
+
     /// An attempt is about to be polled for the first time; `messages` are in it.
     fn attempt_starts(&mut self, messages: usize);
 
@@ -79,6 +104,41 @@ pub trait Feed: Send {
 
     /// How a delivery ended, with the key reserved for it. Never waits: verdicts are carried out in batches.
     fn done(&mut self, delivery: Delivery, key: Option<InboxKey>, ended: Ended);
+}
+
+/// Messages that are handed out for the first time, and what is told of them while user code runs.
+#[expect(missing_debug_implementations, reason = "it lends what stands elsewhere")]
+#[derive(Clone, Copy)]
+pub struct Lent<'a> {
+    /// The messages, oldest first.
+    pub messages: &'a [Message],
+    /// The lane.
+    pub lane: &'a LaneContext,
+    /// Whom to tell.
+    pub beat: &'a dyn Beat,
+}
+
+/// What is told from within a stretch of user code that spans several messages.
+pub trait Beat {
+    /// Another message is about to be opened. What its attempt costs is counted with the run.
+    fn next(&self) -> Next;
+
+    /// The attempt begins whose time is taken.
+    fn time_starts(&self);
+
+    /// An attempt has ended whose time is taken, or that was pending.
+    fn ends(&self);
+}
+
+/// What [`Beat::next`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing more is to be started.
+    Over,
+    /// Go on.
+    Plain,
+    /// Go on, and say when the attempt starts and ends.
+    Timed,
 }
 
 /// What an idempotent handler recognises a duplicate by, within its subscription.

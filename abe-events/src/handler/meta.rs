@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::broker::{Delivery, Origin};
+use super::transact::TransactionSlot;
+use crate::broker::Origin;
 use crate::error::Result;
 use crate::message::{Headers, Id, Lineage, Message};
 use crate::publisher::{Publish, Publishable, Publisher};
@@ -19,13 +20,17 @@ pub struct LaneContext {
     pub publisher: Publisher,
     /// Which lane this is.
     pub origin: Origin,
+    /// Where the handler's transaction is, if it works in one.
+    pub transaction: Option<Arc<TransactionSlot>>,
 }
 
-/// What extractors see of a message: the delivery and its lane.
+/// What extractors see of a message; in a batch, of its first.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
-    /// The delivery; in a batch, that of its first message.
-    pub delivery: &'a Delivery,
+    /// The message.
+    pub message: &'a Message,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
     /// The lane.
     pub lane: &'a LaneContext,
 }
@@ -33,7 +38,7 @@ pub struct Meta<'a> {
 impl<'a> Meta<'a> {
     /// The message.
     pub fn message(&self) -> &'a Message {
-        &self.delivery.message
+        self.message
     }
 }
 
@@ -48,16 +53,19 @@ pub struct Context {
     subscription: Name,
     publisher: Publisher,
     lineage: Arc<Lineage>,
+    /// The transaction that publishes belong to, and which one it is.
+    transaction: Option<(Arc<TransactionSlot>, u64)>,
 }
 
 impl Context {
     pub(crate) fn new(meta: Meta<'_>) -> Self {
-        let message = meta.delivery.message.clone();
+        let message = meta.message.clone();
         Self {
-            attempt: meta.delivery.attempt,
+            attempt: meta.attempt,
             subscription: meta.lane.subscription.clone(),
             publisher: meta.lane.publisher.clone(),
             lineage: Lineage::of_effect(&message),
+            transaction: meta.lane.transaction.as_ref().map(|slot| (slot.clone(), slot.number())),
             message,
         }
     }
@@ -122,7 +130,8 @@ impl Context {
         &self.message
     }
 
-    /// Publishes an event that this one caused.
+    /// Publishes an event that this one caused. In a handler that takes a `Tx` it goes into the outbox of its transaction:
+    /// nobody sees it unless that commits.
     ///
     /// # Errors
     ///
@@ -133,12 +142,15 @@ impl Context {
     /// Dropped while waiting, the outcome is unknown: the event may be published. A retried handler publishes it again
     /// under another id, unless it sets one.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
+        if self.transaction.is_some() {
+            return self.publishing(event).send().await;
+        }
         self.publisher.send(self.publisher.message(event)?.with_lineage(Some(self.lineage.clone()))).await
     }
 
     /// Publishes with a delay, headers, a key or an id of the user's.
     pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
-        self.publisher.publishing(event).caused_by(self.lineage.clone())
+        self.publisher.publishing(event).caused_by(self.lineage.clone()).within(self.transaction.as_ref())
     }
 }
 

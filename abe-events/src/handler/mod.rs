@@ -16,16 +16,18 @@ mod outcome;
 mod payload;
 mod resolve;
 mod single;
+mod transact;
 mod union;
 
 pub use self::batch::{Batch, Iter};
 pub use self::descriptor::{CrateLink, HandlerDescriptor, HeaderRule, Spec};
 pub use self::extract::{Extractor, State};
-pub use self::feed::{BoxWorker, Ended, Feed, InboxKey, Interrupt, Reservation, Worker};
+pub use self::feed::{Beat, BoxWorker, Ended, Feed, InboxKey, Interrupt, Lent, Next, Reservation, Worker};
 pub use self::meta::{Context, LaneContext, Meta};
 pub use self::outcome::{BatchOutcome, IntoOutcome, Outcome, Reply};
 pub use self::payload::{Form, Many, One, Own, Receive};
 pub use self::resolve::{Resolver, States};
+pub use self::transact::{OpenTransaction, Transact, TransactionSlot};
 
 /// What generated code needs, and nobody else.
 #[doc(hidden)]

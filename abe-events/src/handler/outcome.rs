@@ -129,10 +129,21 @@ impl Reply {
         Self { all: Ended::Success, each: BTreeMap::new(), publish: Vec::new() }
     }
 
+    /// Whether it is a plain ack, with nothing to publish before it.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.all, Ended::Success) && self.publish.is_empty()
+    }
+
     /// How a single message ended; the reply is then as new.
     pub(crate) fn take(&mut self) -> Ended {
         self.publish.clear();
         std::mem::replace(&mut self.all, Ended::Success)
+    }
+
+    /// Whether every message of a call with so many succeeded.
+    pub(crate) fn is_success(&self, count: usize) -> bool {
+        (0..count).all(|index| *self.each.get(&index).map_or(&self.all, |outcome| &outcome.0) == Ended::Success)
     }
 
     /// How the message of a batch at an index ended.

@@ -44,6 +44,9 @@ pub trait Receive: Sized + Send + 'static {
 
     /// Takes over what was decoded for a call; `None` when there is nothing.
     fn hold(items: &mut Vec<Arc<Self::Item>>, deliveries: &[Delivery]) -> Option<Self::Held>;
+
+    /// The same for a call of one message, which a batch is not.
+    fn hold_one(item: Arc<Self::Item>) -> Option<Self::Held>;
 }
 
 #[diagnostic::do_not_recommend]
@@ -55,6 +58,11 @@ impl<T: Incoming> Receive for T {
     fn hold(items: &mut Vec<Arc<T>>, _: &[Delivery]) -> Option<Arc<T>> {
         items.pop()
     }
+
+    #[inline]
+    fn hold_one(item: Arc<T>) -> Option<Arc<T>> {
+        Some(item)
+    }
 }
 
 impl<T: Incoming> Receive for Arc<T> {
@@ -64,6 +72,11 @@ impl<T: Incoming> Receive for Arc<T> {
 
     fn hold(items: &mut Vec<Self>, _: &[Delivery]) -> Option<Self> {
         items.pop()
+    }
+
+    #[inline]
+    fn hold_one(item: Self) -> Option<Self> {
+        Some(item)
     }
 }
 
@@ -76,6 +89,10 @@ impl<T: Incoming> Receive for Batch<T> {
         let messages = deliveries.iter().map(|delivery| delivery.message.clone()).collect();
         // The vector grows with the next batch; half of its capacity would be garbage for a handler that keeps the batch.
         Some(Self::new(std::mem::take(items), messages))
+    }
+
+    fn hold_one(_: Arc<T>) -> Option<Self> {
+        None
     }
 }
 

@@ -36,12 +36,13 @@ impl fmt::Debug for States {
 pub struct Resolver<'a> {
     states: &'a States,
     missing: Vec<String>,
+    transaction: bool,
 }
 
 impl<'a> Resolver<'a> {
     /// A resolver over the runtime's states.
     pub fn new(states: &'a States) -> Self {
-        Self { states, missing: Vec::new() }
+        Self { states, missing: Vec::new(), transaction: false }
     }
 
     /// The state of a type, noted as missing if it is not there.
@@ -62,6 +63,17 @@ impl<'a> Resolver<'a> {
     /// Notes something else that an extractor of the user's own cannot do without.
     pub fn note_missing(&mut self, what: impl Into<String>) {
         self.missing.push(what.into());
+    }
+
+    /// Says that every call of the handler is to be within a transaction.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn need_transaction(&mut self) {
+        self.transaction = true;
+    }
+
+    /// Whether every call of the handler is to be within a transaction.
+    pub(crate) fn needs_transaction(&self) -> bool {
+        self.transaction
     }
 
     /// Looks something up without noting what is missing.

@@ -4,10 +4,12 @@
 //! message whose first attempt fails; a mark made without a reservation would run two concurrent duplicates at once.
 
 mod memory;
+mod transactions;
 
 use std::fmt;
 
 pub(crate) use self::memory::MemoryInbox;
+pub(crate) use self::transactions::{Begun, Transactions};
 use crate::broker::Answer;
 use crate::error::Result;
 use crate::handler::{InboxKey, Reservation};
@@ -16,6 +18,11 @@ use crate::handler::{InboxKey, Reservation};
 pub(crate) trait Inbox: fmt::Debug + Send + Sync {
     /// Reserves a key, unless it is applied or reserved.
     fn reserve<'a>(&'a self, key: &'a InboxKey) -> Answer<'a, Result<Reservation>>;
+
+    /// The record itself if it is in memory, which answers for a run of messages at once.
+    fn in_memory(&self) -> Option<&MemoryInbox> {
+        None
+    }
 
     /// Ends reservations: applied (`true`) or released. Comes before the settlement of their messages.
     /// The emptied vector comes back, to be used again.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,10 +29,10 @@ const ID_BYTES_MAX: usize = 200;
 /// assert_eq!(first.to_string().parse::<Id>().unwrap(), first);
 /// assert_eq!("github-delivery-72d3162e".parse::<Id>().unwrap().to_string(), "github-delivery-72d3162e");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(Repr);
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Repr {
     /// The high and the low half of a UUID. The low one begins with the variant, and zero is left to tell the two forms
     /// apart: an id has 16 bytes, and every message is moved some ten times.
@@ -54,12 +55,13 @@ impl Id {
     }
 
     /// A new id of a time that was read before: for many at once.
+    #[inline]
     pub(crate) fn at(now_ms: u64) -> Self {
-        let (ms, count) = next_tick(now_ms);
+        let (ms, count, bits) = next_tick(now_ms);
         // Layout of RFC 9562 §5.7: 48 bits of time, version, 12 bits and 62 bits. The counter (method 1 of §6.2) fills
         // the 12 bits and the top of the 62, the thread's random part the rest.
         let high = (ms << 16) | 0x7000 | (count >> 20 & 0xfff);
-        let low = VARIANT | ((count & 0xf_ffff) << 42) | (thread_bits() & 0x3ff_ffff_ffff);
+        let low = VARIANT | ((count & 0xf_ffff) << 42) | (bits & 0x3ff_ffff_ffff);
         Self(Repr::Uuid(high, low))
     }
 
@@ -72,11 +74,32 @@ impl Id {
         })
     }
 
+    /// Whether it was the first that its thread made in its millisecond.
+    #[inline]
+    pub(crate) fn is_first_of_ms(&self) -> bool {
+        // The counter, where `at` puts it.
+        matches!(self.0, Repr::Uuid(high, low) if high & 0xfff == 0 && low.get() >> 42 & 0xf_ffff == 0)
+    }
+
     /// When an id of version 7 was made, in milliseconds since the Unix epoch.
     pub fn time_ms(&self) -> Option<u64> {
         match self.0 {
             Repr::Uuid(high, _) if high >> 12 & 0xf == 7 => Some(high >> 16),
             _ => None,
+        }
+    }
+}
+
+impl Hash for Id {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Only equal ids need the same hash; which of the two forms it is need not be in it.
+        match &self.0 {
+            Repr::Uuid(high, low) => {
+                state.write_u64(*high);
+                state.write_u64(low.get());
+            }
+            Repr::Text(text) => text.hash(state),
         }
     }
 }
@@ -123,32 +146,37 @@ pub(crate) fn now_ms() -> u64 {
         .map_or(0, |since| since.as_secs().saturating_mul(1000).saturating_add(u64::from(since.subsec_millis())))
 }
 
-/// The time in milliseconds and a counter within it, never going back in this thread.
-fn next_tick(now_ms: u64) -> (u64, u64) {
-    thread_local! { static LAST: Cell<(u64, u64)> = const { Cell::new((0, 0)) }; }
+/// The time in milliseconds and a counter within it, never going back in this thread, and the thread's own bits.
+#[inline]
+fn next_tick(now_ms: u64) -> (u64, u64, u64) {
+    thread_local! {
+        static LAST: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
+    }
     let now = now_ms & 0xffff_ffff_ffff;
     LAST.with(|last| {
-        let (ms, count) = last.get();
+        let (ms, count, mut bits) = last.get();
+        if bits == 0 {
+            bits = new_thread_bits();
+        }
         // A clock that went back, or 4 G ids in one millisecond, keep counting on the last time.
         let next = if now > ms {
-            (now, 0)
+            (now, 0, bits)
         } else if count < 0xffff_ffff {
-            (ms, count + 1)
+            (ms, count + 1, bits)
         } else {
-            (ms + 1, 0)
+            (ms + 1, 0, bits)
         };
         last.set(next);
         next
     })
 }
 
-/// 42 bits that no other thread of any process has, except by the chance of a random number.
-fn thread_bits() -> u64 {
+/// 42 bits that no other thread of any process has, except by the chance of a random number. Bit 63 is set, so that they are
+/// never zero.
+#[cold]
+fn new_thread_bits() -> u64 {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static BITS: u64 = uuid::Uuid::now_v7().as_u64_pair().1.wrapping_add(SEQUENCE.fetch_add(1, Ordering::Relaxed));
-    }
-    BITS.with(|bits| *bits)
+    uuid::Uuid::now_v7().as_u64_pair().1.wrapping_add(SEQUENCE.fetch_add(1, Ordering::Relaxed)) | 1 << 63
 }
 
 #[cfg(test)]

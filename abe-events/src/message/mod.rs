@@ -49,7 +49,7 @@ impl Message {
     }
 
     /// A message with a new id and a time that was read before. All at once: each `with_` would move it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(now_ms: u64, topic: Topic, version: u32, payload: Payload, key: Option<CompactString>) -> Self {
         let id = Id::at(now_ms);
         Self {

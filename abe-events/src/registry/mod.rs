@@ -108,6 +108,14 @@ impl Declared {
             );
             findings.push(Finding::warning(text).at(spec.at));
         }
+        if let Some(window) = policy.idempotent.filter(|window| *window < policy.horizon()) {
+            let horizon = policy.horizon();
+            let text = format!(
+                "handler `{}` remembers what it handled for {window:?}, but its retries may take {horizon:?}: a duplicate may come after it is forgotten; make `window` longer",
+                spec.name
+            );
+            findings.push(Finding::warning(text).at(spec.at));
+        }
         match (name, group, topics) {
             (Ok(name), Ok(group), Ok(topics)) if sound => Some(Planned { handler, group, name, topics, policy }),
             _ => None,

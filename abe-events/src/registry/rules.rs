@@ -138,8 +138,9 @@ pub(super) fn configured_names(config: &Config, planned: &[Planned], findings: &
 
 /// What can be configured, and is not part of this version: ignoring it would promise what is not there.
 pub(super) fn configured_parts(config: &Config, findings: &mut Vec<Finding>) {
-    if config.store.is_some() {
-        findings.push(Finding::error("`store` is configured, but durable stores are not part of this version; remove it"));
+    if config.store.is_some() && !cfg!(any(feature = "sqlite", feature = "postgres")) {
+        let text = "`store` is configured, but this build has none; add the feature `sqlite` or `postgres` to abe-events in Cargo.toml";
+        findings.push(Finding::error(text));
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::handle::Runtime;
 use super::launch::{self, Connected, Extras};
 use super::observer::Observer;
+use super::store::{Pool, Stored};
 use crate::broker::Broker;
 use crate::config::{Config, Sources};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,10 @@ pub struct RuntimeBuilder {
     broker: Option<Arc<dyn Broker>>,
     observer: Option<Arc<dyn Observer>>,
     lease: Option<Duration>,
+    store: Option<String>,
+    event_log: Option<Duration>,
+    store_first: bool,
+    pool: Pool,
 }
 
 /// Where the configuration comes from.
@@ -62,6 +67,59 @@ impl RuntimeBuilder {
     /// The broker's URL; default `memory://`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = Some(url.into());
+        self
+    }
+
+    /// The database that gives any broker a durable inbox, [`Tx`](crate::Tx) and an outbox: `sqlite://path`, or
+    /// `postgres://…`. Default: the broker's own database, if it is one; otherwise none.
+    ///
+    /// With it `idempotent` remembers over restarts and for all processes that share the database. Wants the feature of the
+    /// database, `sqlite` or `postgres`.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.store = Some(url.into());
+        self
+    }
+
+    /// As [`store`](RuntimeBuilder::store), through a pool of the program's own: what a handler's `Tx` is taken from.
+    ///
+    /// Lanes of handlers with `Tx` hold one connection each, and the runtime needs two more: give it as many. The pool is
+    /// the program's to close, after the runtime has stopped.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite_pool(mut self, pool: sqlx::SqlitePool) -> Self {
+        self.pool = Pool::Sqlite(pool);
+        self
+    }
+
+    /// As [`store`](RuntimeBuilder::store), through a pool of the program's own: what a handler's `Tx` is taken from. The
+    /// tables are in the schema `abe_events`.
+    ///
+    /// Lanes of handlers with `Tx` hold one connection each, and the runtime needs two more: give it as many. The pool is
+    /// the program's to close, after the runtime has stopped.
+    #[cfg(feature = "postgres")]
+    pub fn postgres_pool(mut self, pool: sqlx::PgPool) -> Self {
+        self.pool = Pool::Postgres(pool);
+        self
+    }
+
+    /// Keeps a log of every event, published or handled, for so long: what became of it in each subscription, with retries
+    /// and the last error. Read by [`Runtime::event_log`]. Needs a store. Default: no log.
+    ///
+    /// It costs: an event is written down before it is published, in a transaction that concurrent publishes share, and
+    /// handing over within the process goes the longer way.
+    pub fn event_log(mut self, keep: Duration) -> Self {
+        self.event_log = Some(keep);
+        self
+    }
+
+    /// Lets every publish go into the store first, with `Ok` as soon as it is there; a relay brings it to the broker, in
+    /// order per key, and does so after the next start for what a crash left behind. While the broker is away,
+    /// publishing goes on. Needs a store. Default: publishes go straight to the broker.
+    ///
+    /// It is for a broker that may be away or that forgets, as the memory broker does; where the broker is the store's own
+    /// database it doubles the work. A delay counts from when the relay publishes, and a publish in a full queue waits
+    /// there, not here: the store is what bounds it.
+    pub fn store_first(mut self) -> Self {
+        self.store_first = true;
         self
     }
 
@@ -162,14 +220,26 @@ impl RuntimeBuilder {
     ///
     /// Outside of a Tokio runtime.
     pub async fn start(mut self) -> Result<Runtime> {
-        let states = std::mem::take(&mut self.states);
-        let (broker, extras) = (self.broker.take(), Extras { observer: self.observer.take(), lease: self.lease });
+        let mut states = std::mem::take(&mut self.states);
+        let (broker, pool) = (self.broker.take(), std::mem::take(&mut self.pool));
+        let (observer, lease) = (self.observer.take(), self.lease);
         let (declared, config) = self.into_parts()?;
         let broker = match broker {
             Some(broker) => Connected { broker, owned: false },
             None => Connected { broker: crate::connect::connect(&config.url).await?, owned: true },
         };
-        launch::launch(&declared, config, &states, broker, extras).await
+        let url = broker.owned.then_some(config.url.as_str());
+        let stored = if cfg!(any(feature = "sqlite", feature = "postgres")) || config.store.is_none() {
+            Stored::open(pool, config.store.as_deref(), url).await?
+        } else {
+            Stored::default()
+        };
+        stored.announce(&mut states);
+        let started = launch::launch(&declared, config, &states, broker, Extras { observer, lease, stored: stored.clone() }).await;
+        if started.is_err() {
+            stored.close().await;
+        }
+        started
     }
 
     fn into_parts(self) -> Result<(Declared, Config)> {
@@ -187,6 +257,11 @@ impl RuntimeBuilder {
         if let Some(group) = self.group {
             config.group = crate::topic::Name::new(&group)?;
         }
+        if let Some(store) = self.store {
+            config.store = Some(store);
+        }
+        config.event_log = self.event_log.or(config.event_log);
+        config.store_first |= self.store_first;
         config.shutdown_grace = self.shutdown_grace.unwrap_or(config.shutdown_grace);
         config.max_hops = self.max_hops.unwrap_or(config.max_hops);
         if let Some(defaults) = &self.defaults {

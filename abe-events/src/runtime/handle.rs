@@ -13,6 +13,7 @@ use super::dead_letters::DeadLetterDesk;
 use super::launch;
 use super::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
 use super::shutdown::{RuntimeState, Shutdown, Stopped, signal};
+use super::store::{Relaying, Stored};
 use super::subscription::Subscription;
 use super::watchdog::Watchdog;
 use crate::broker::{Broker, Durability, Messages};
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub(super) lanes: Mutex<Option<JoinSet<()>>>,
     pub(super) ended: Mutex<Option<Stopped>>,
     pub(super) watchdog: Mutex<Option<Watchdog>>,
+    pub(super) stored: Stored,
+    pub(super) relaying: Mutex<Option<Relaying>>,
 }
 
 impl Runtime {
@@ -94,8 +97,7 @@ impl Runtime {
     ///
     /// Dropped while waiting, the outcome is unknown: the event may be stored for some subscriptions.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
-        let publisher = self.publisher()?;
-        publisher.send(publisher.message(event)?).await
+        self.publisher()?.publish(event).await
     }
 
     /// Publishes events in order, as one batch: cheaper than one by one. They bear the time at which the batch was begun.
@@ -121,6 +123,70 @@ impl Runtime {
         self.inner().publisher.publishing(event)
     }
 
+    /// The outbox within a transaction of the user's own, on the store's database: what is published into it is published
+    /// if and when that transaction commits, and else never was.
+    ///
+    /// ```no_run
+    /// # #[cfg(all(feature = "sqlite", feature = "macros"))]
+    /// # mod example {
+    /// use abe_events::sqlx::{self, SqlitePool};
+    /// use abe_events::{Result, Runtime, event};
+    ///
+    /// #[event(topic = "order.created")]
+    /// struct OrderCreated { order_id: i64 }
+    ///
+    /// async fn order(runtime: &Runtime, pool: &SqlitePool) -> Result<()> {
+    ///     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    ///     let insert = sqlx::query("INSERT INTO orders DEFAULT VALUES").execute(&mut *tx).await?;
+    ///     runtime.outbox(&mut tx).publish(OrderCreated { order_id: insert.last_insert_rowid() }).await?;
+    ///     Ok(tx.commit().await?)
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// A relay of this process, or of another on the same database, hands it to the broker: at least once, under the same
+    /// id, in order per key. It looks every 200 ms at most.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub fn outbox<'c>(&'c self, transaction: impl crate::store::IntoOutbox<'c>) -> crate::store::Outbox<'c> {
+        let inner = self.inner();
+        crate::store::Outbox::new(inner.stored.store(), &inner.publisher, transaction.into_via())
+    }
+
+    /// The log of every event and what became of it, if one is kept: [`RuntimeBuilder::event_log`], or `event_log:` in the
+    /// configuration.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example() -> abe_events::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use abe_events::Runtime;
+    /// use abe_events::runtime::{LogFilter, LogStatus};
+    ///
+    /// let runtime = Runtime::builder().store("sqlite://events.db").event_log(Duration::from_secs(7 * 24 * 3600)).start().await?;
+    /// let failed = LogFilter { status: Some(LogStatus::Failed), ..LogFilter::default() };
+    /// for event in runtime.event_log()?.list(&failed).await? {
+    ///     println!("{} {:?}", event.message.topic(), event.fates);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when there is no log.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub fn event_log(&self) -> Result<crate::store::EventLog<'_>> {
+        let inner = self.inner();
+        match inner.stored.store().filter(|_| inner.config.event_log.is_some()) {
+            Some(store) => Ok(crate::store::EventLog::new(store)),
+            None => {
+                let text = "this runtime keeps no event log; say `.event_log(..)` on the builder, or `event_log:` in the configuration";
+                Err(Error::new(ErrorKind::Unsupported, text))
+            }
+        }
+    }
+
     /// Publishes a message that was made elsewhere: read from bytes, or relayed. Keeps its id.
     ///
     /// # Errors
@@ -135,10 +201,11 @@ impl Runtime {
         let inner = self.inner();
         Monitor {
             uptime: inner.began.elapsed(),
-            published: inner.limits.published.load(Ordering::Relaxed),
+            published: inner.limits.published(),
             unrouted: inner.limits.unrouted.load(Ordering::Relaxed),
             topics: inner.limits.topics().into_iter().map(|(topic, published)| TopicMonitor { topic, published }).collect(),
             subscriptions: inner.subscriptions.iter().map(|subscription| SubscriptionMonitor::read(subscription)).collect(),
+            outbox: inner.stored.monitor(),
         }
     }
 
@@ -166,14 +233,20 @@ impl Runtime {
         self.inner().shutdown.draining.cancelled().await;
     }
 
-    /// Waits until no message is waiting, running or due later, in any subscription of this runtime. Looks every few
-    /// milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the feature `testing`.
+    /// Waits until no message is waiting, running or due later, in any subscription of this runtime, nor in the outbox of its
+    /// store. Looks every few milliseconds; for programs with an end, and for examples. Tests have `TestBus::settled`, of the
+    /// feature `testing`.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and asked again.
     pub async fn settled(&self) {
-        while self.inner().subscriptions.iter().any(|subscription| subscription.consumer.depth().pending() > 0) {
+        let inner = self.inner();
+        let at_rest = || inner.subscriptions.iter().all(|subscription| subscription.consumer.depth().pending() == 0);
+        // Twice, for what the relay takes from one place to the other in between.
+        while !(at_rest() && inner.stored.is_relayed().await && at_rest() && inner.stored.is_relayed().await && at_rest())
+            && self.state() != RuntimeState::Stopped
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

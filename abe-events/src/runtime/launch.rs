@@ -13,19 +13,17 @@ use super::lane;
 use super::monitor::LaneStats;
 use super::observer::Observer;
 use super::shutdown::{RuntimeState, Shutdown, Stopped};
+use super::store::{Relaying, Stored};
 use super::subscription::Subscription;
 use super::watchdog::Watchdog;
 use crate::broker::{Broker, Capabilities, Durability, StartPosition, SubscriptionSpec};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::handler::{BoxWorker, Resolver, States};
-use crate::inbox::{Inbox, MemoryInbox};
 use crate::mutant;
+use crate::policy::LEASE;
 use crate::publisher::{Limits, Publisher};
 use crate::registry::{Declared, Planned, Severity, start_error};
-
-/// How long a delivery may stay unsettled without renewal, unless the builder says otherwise.
-const LEASE: Duration = Duration::from_secs(30);
 
 /// A broker, and whether this runtime opened it and is to close it.
 pub(super) struct Connected {
@@ -37,6 +35,7 @@ pub(super) struct Connected {
 pub(super) struct Extras {
     pub(super) observer: Option<Arc<dyn Observer>>,
     pub(super) lease: Option<Duration>,
+    pub(super) stored: Stored,
 }
 
 /// Judges, binds, subscribes, runs.
@@ -57,18 +56,21 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
     }
     let shutdown = Arc::new(Shutdown::new());
     let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
-    let publisher = Publisher::new(broker.clone(), limits.clone());
+    let broker = extras.stored.logged(broker, config.event_log)?;
+    let publisher = extras.stored.publisher(&broker, &limits, config.store_first)?;
     let around = Surroundings {
         config: &config,
         broker: &broker,
         publisher: &publisher,
         shutdown: &shutdown,
+        gate: Arc::default(),
         observer: extras.observer,
         lease: extras.lease,
+        stored: &extras.stored,
     };
     let mut subscriptions = Vec::with_capacity(bound.len());
-    for (plan, worker) in bound {
-        match subscribe(plan, worker, &around).await {
+    for Bound { plan, worker, transacts } in bound {
+        match subscribe(plan, worker, transacts, &around).await {
             Ok(subscription) => subscriptions.push(Arc::new(subscription)),
             Err(error) => {
                 close_all(&subscriptions).await;
@@ -83,6 +85,8 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
             lanes.spawn(lane::run(subscription.clone(), number));
         }
     }
+    let durable = broker.capabilities().durability > Durability::Process;
+    let relaying = extras.stored.start(&Publisher::new(broker.clone(), limits.clone()), extras.lease.unwrap_or(LEASE), durable);
     tell(&report, broker.capabilities());
     shutdown.advance(RuntimeState::Running);
     let inner = Inner {
@@ -98,20 +102,30 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
         lanes: Mutex::new(Some(lanes)),
         ended: Mutex::new(None),
         watchdog: Mutex::new(Some(watchdog)),
+        stored: extras.stored,
+        relaying: Mutex::new(Some(relaying)),
     };
     Ok(Runtime::new(inner))
 }
 
+/// A handler's loop, and whether it works in transactions.
+struct Bound<'a> {
+    plan: &'a Planned,
+    worker: BoxWorker,
+    transacts: bool,
+}
+
 /// Builds every handler's loop, and notes all that is missing before anything runs.
-fn bind<'a>(planned: &'a [Planned], states: &States, faults: &mut Vec<String>) -> Vec<(&'a Planned, BoxWorker)> {
+fn bind<'a>(planned: &'a [Planned], states: &States, faults: &mut Vec<String>) -> Vec<Bound<'a>> {
     let mut bound = Vec::with_capacity(planned.len());
     for plan in planned {
         let mut resolver = Resolver::new(states);
         let worker = (plan.handler.bind)(&mut resolver);
+        let transacts = resolver.needs_transaction();
         for missing in resolver.into_missing() {
             faults.push(format!("handler `{}`: {missing} ({})", plan.handler.spec.name, plan.handler.spec.at));
         }
-        bound.extend(worker.map(|worker| (plan, worker)));
+        bound.extend(worker.map(|worker| Bound { plan, worker, transacts }));
     }
     bound
 }
@@ -122,16 +136,24 @@ struct Surroundings<'a> {
     broker: &'a Arc<dyn Broker>,
     publisher: &'a Publisher,
     shutdown: &'a Arc<Shutdown>,
+    gate: Arc<lane::Gate>,
     observer: Option<Arc<dyn Observer>>,
     lease: Option<Duration>,
+    stored: &'a Stored,
 }
 
-async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>) -> Result<Subscription> {
+async fn subscribe(plan: &Planned, worker: BoxWorker, transacts: bool, around: &Surroundings<'_>) -> Result<Subscription> {
     let policy = plan.policy.clone();
     let lanes = policy.concurrency as usize;
     // Where a consumer cannot die without its broker, nothing needs to be kept for the case that it does.
     let needed = (!around.broker.capabilities().leases_optional).then_some(LEASE);
     let lease = around.lease.or(needed);
+    // Before anything can be received: what the broker hands out must be settled.
+    let (inbox, transactions) = if transacts {
+        (None, Some(around.stored.transactions(plan, around.publisher).await?))
+    } else {
+        (around.stored.inbox(plan, around.lease.unwrap_or(LEASE)).await?, None)
+    };
     let consumer = around.broker.subscribe(&spec_of(plan, lease)).await?;
     Ok(Subscription {
         name: plan.name.clone(),
@@ -139,10 +161,12 @@ async fn subscribe(plan: &Planned, worker: BoxWorker, around: &Surroundings<'_>)
         consumer,
         worker,
         lease,
-        inbox: policy.idempotent.map(|window| Box::new(MemoryInbox::new(window)) as Box<dyn Inbox>),
+        inbox,
+        transactions,
         policy,
         publisher: around.publisher.clone(),
         shutdown: around.shutdown.clone(),
+        gate: around.gate.clone(),
         observer: around.observer.clone(),
         hops_max: around.config.max_hops,
         payload_bytes_max: around.config.payload_bytes_max,
@@ -200,7 +224,7 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         return ended.clone().unwrap_or(Stopped::Drained);
     };
     tracing::info!(grace = ?inner.config.shutdown_grace, "draining: what is in flight is finished");
-    let deadline = tokio::time::sleep(inner.config.shutdown_grace);
+    let deadline = Instant::now() + inner.config.shutdown_grace;
     let finished = async {
         if inner.ends_with_process() {
             handle_backlog(inner).await;
@@ -210,7 +234,7 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     };
     let cut = tokio::select! {
         () = finished => None,
-        () = deadline => Some(busy(inner)),
+        () = tokio::time::sleep_until(deadline) => Some(busy(inner)),
         () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
     };
     if cut.is_some() {
@@ -221,6 +245,12 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         let _ = tokio::time::timeout(Duration::from_secs(1), all(&mut lanes)).await;
         lanes.detach_all();
     }
+    let relaying = inner.relaying.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    if let Some(relaying) = relaying {
+        // Within what is left of the grace time, and not without any.
+        let rest = tokio::time::sleep_until(deadline.max(Instant::now() + Duration::from_secs(1)));
+        Relaying::stop(relaying, rest).await;
+    }
     let left: u64 = inner.subscriptions.iter().map(|subscription| subscription.consumer.depth().pending()).sum();
     close_all(&inner.subscriptions).await;
     if inner.owns_broker
@@ -228,6 +258,7 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     {
         tracing::warn!(%error, "closing the broker failed");
     }
+    inner.stored.close().await;
     inner.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let ended = match cut {
         Some(handlers) if !handlers.is_empty() => Stopped::Cut { handlers },

@@ -8,19 +8,23 @@ mod launch;
 mod monitor;
 mod observer;
 mod shutdown;
+#[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), path = "no_store.rs")]
+mod store;
 mod subscription;
 mod watchdog;
 
 pub use self::builder::RuntimeBuilder;
 pub use self::dead_letters::DeadLetterDesk;
 pub use self::handle::Runtime;
-pub use self::monitor::{Monitor, SubscriptionMonitor, TopicMonitor};
+pub use self::monitor::{Monitor, OutboxMonitor, SubscriptionMonitor, TopicMonitor};
 #[cfg(feature = "testing")]
 pub(crate) use self::observer::Observer;
 pub use self::shutdown::{RuntimeState, Stopped};
 pub use crate::broker::{DeadLetter, DeadLetterFilter};
 use crate::error::{Error, Result};
 pub use crate::registry::{Finding, HandlerSummary, Report, Severity};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use crate::store::{EventLog, Fate, LogFilter, LogStatus, LoggedEvent};
 
 /// Starts everything: reads `config.yaml` and the environment, takes the handlers found at link time, connects,
 /// subscribes, and runs.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use super::lane::Gate;
 use super::monitor::LaneStats;
 use super::observer::Observer;
 use super::shutdown::Shutdown;
 use crate::broker::Consumer;
 use crate::handler::{BoxWorker, HandlerDescriptor, HeaderRule};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Transactions};
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::publisher::Publisher;
@@ -28,8 +29,12 @@ pub(crate) struct Subscription {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) worker: BoxWorker,
     pub(crate) inbox: Option<Box<dyn Inbox>>,
+    /// Where the handler works in transactions; then there is no `inbox`.
+    pub(crate) transactions: Option<Box<dyn Transactions>>,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Arc<Shutdown>,
+    /// The runtime's own: lets one suspect through at a time.
+    pub(crate) gate: Arc<Gate>,
     /// The test kit, if it looks in.
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Longer chains end in dead letters.

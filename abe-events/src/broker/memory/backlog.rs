@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -37,34 +37,16 @@ pub(super) struct Backlog {
     /// How many entries the list holds.
     listed: AtomicUsize,
     list: Mutex<VecDeque<Entry>>,
-    /// How many messages were ever stored for the subscription, those published with a delay included.
-    accepted: AtomicU64,
-}
-
-impl Entry {
-    fn len(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::Batch(messages) => messages.len(),
-            Self::Chunk(chunk) => chunk.end - chunk.next,
-        }
-    }
 }
 
 impl Backlog {
     pub(super) fn new(bound: usize) -> Self {
-        Self {
-            ring: ArrayQueue::new(bound.clamp(1, RING_MAX)),
-            listed: AtomicUsize::new(0),
-            list: Mutex::default(),
-            accepted: AtomicU64::new(0),
-        }
+        Self { ring: ArrayQueue::new(bound.clamp(1, RING_MAX)), listed: AtomicUsize::new(0), list: Mutex::default() }
     }
 
     /// Stores an entry; the budget is what bounds how many there are.
     #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
-        self.count_accepted(entry.len() as u64);
         if self.listed.load(Ordering::SeqCst) == 0 {
             if let Err(entry) = self.ring.push(entry) {
                 self.push_listed(entry);
@@ -79,16 +61,6 @@ impl Backlog {
         let mut list = lock(&self.list);
         list.push_back(entry);
         self.listed.store(list.len(), Ordering::SeqCst);
-    }
-
-    /// Counts messages that are stored elsewhere first, until they are due.
-    pub(super) fn count_accepted(&self, messages: u64) {
-        self.accepted.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// How many messages were ever stored.
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Takes the oldest entry. Called by one lane at a time.

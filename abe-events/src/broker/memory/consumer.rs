@@ -5,13 +5,16 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Keeper, Settled, Settlement, Token};
+use super::super::{Answer, Consumer, ConsumerId, Delivery, Depth, Keeper, Local, Run, Settled, Settlement, Token};
+use super::budget::Load;
 use super::cycles::Cycles;
+use super::handout::Hands;
 use super::letters::Letters;
 use super::queue::Queue;
 use super::receive::{Receiving, ReceivingBeside, closed};
 use super::seat::Seat;
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
 use crate::sync::{Mutex, lock};
 
 /// What a consumer works with.
@@ -42,50 +45,97 @@ pub(super) struct MemoryConsumer {
     inner: Inner,
     /// What each lane waits for. Taken out while it is polled, so that nothing foreign runs under the lock.
     receiving: Box<[Mutex<Slot>]>,
+    /// The same for lanes that take runs.
+    taking: Box<[Mutex<Option<Receiving>>]>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     taken: bool,
-    receiving: Option<Receiving>,
+    receiving: Option<(Receiving, Vec<Delivery>)>,
 }
 
 impl MemoryConsumer {
     pub(super) fn new(inner: Inner) -> Self {
-        Self { receiving: inner.seat.lanes.iter().map(|_| Mutex::default()).collect(), inner }
+        let receiving = inner.seat.lanes.iter().map(|_| Mutex::default()).collect();
+        Self { receiving, taking: inner.seat.lanes.iter().map(|_| Mutex::default()).collect(), inner }
     }
 
-    fn wait(&self, lane: u32, receiving: Receiving) -> Answer<'_, Result<Vec<Delivery>>> {
+    fn no_such_lane(&self, lane: u32) -> Error {
+        let text = format!("lane {lane} asks for deliveries, the subscription was made with {}", self.inner.seat.lanes.len());
+        Error::new(ErrorKind::Config, text)
+    }
+
+    fn wait(&self, lane: u32, receiving: Receiving, into: Vec<Delivery>) -> Answer<'_, Result<Vec<Delivery>>> {
         if let Some(slot) = self.receiving.get(lane as usize) {
             let mut slot = lock(slot);
             if !slot.taken {
-                *slot = Slot { taken: true, receiving: Some(receiving) };
+                *slot = Slot { taken: true, receiving: Some((receiving, into)) };
                 return Answer::kept(self, lane as usize);
             }
         }
-        Answer::later(ReceivingBeside { inner: &self.inner, receiving })
+        Answer::later(ReceivingBeside { inner: &self.inner, receiving, into })
     }
 }
 
 impl Keeper<Result<Vec<Delivery>>> for MemoryConsumer {
     fn poll_kept(&self, lane: usize, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
         let Some(slot) = self.receiving.get(lane) else { return Poll::Ready(Err(closed())) };
-        let Some(mut receiving) = lock(slot).receiving.take() else { return Poll::Ready(Err(closed())) };
-        let answer = receiving.poll(&self.inner, cx);
-        if answer.is_ready() {
-            lock(slot).taken = false;
-        } else {
-            lock(slot).receiving = Some(receiving);
+        let Some((mut receiving, mut into)) = lock(slot).receiving.take() else { return Poll::Ready(Err(closed())) };
+        let answer = receiving.poll(&self.inner, &mut Hands { run: None, deliveries: &mut into }, cx);
+        match answer {
+            Poll::Ready(answer) => {
+                lock(slot).taken = false;
+                Poll::Ready(answer.map(|()| into))
+            }
+            Poll::Pending => {
+                lock(slot).receiving = Some((receiving, into));
+                Poll::Pending
+            }
         }
-        answer
     }
 
     fn drop_kept(&self, lane: usize) {
         let Some(slot) = self.receiving.get(lane) else { return };
         let receiving = std::mem::take(&mut *lock(slot)).receiving;
-        if let Some(mut receiving) = receiving {
+        if let Some((mut receiving, _)) = receiving {
             receiving.cancel(&self.inner);
         }
+    }
+}
+
+impl Local for MemoryConsumer {
+    fn poll_take(&self, lane: u32, max: usize, run: &mut Run, deliveries: &mut Vec<Delivery>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(slot) = self.taking.get(lane as usize) else { return Poll::Ready(Err(self.no_such_lane(lane))) };
+        let mut receiving = lock(slot).take().unwrap_or_else(|| Receiving::new(lane, max));
+        let answer = receiving.poll(&self.inner, &mut Hands { run: Some(run), deliveries }, cx);
+        if answer.is_pending() {
+            *lock(slot) = Some(receiving);
+        }
+        answer
+    }
+
+    fn stop_taking(&self, lane: u32) {
+        let taking = self.taking.get(lane as usize).and_then(|slot| lock(slot).take());
+        if let Some(mut receiving) = taking {
+            receiving.cancel(&self.inner);
+        }
+    }
+
+    fn ack(&self, lane: u32, messages: &[Message]) -> Result<()> {
+        let Inner { queue, seat, .. } = &self.inner;
+        if queue.is_closed() {
+            return Err(closed());
+        }
+        let mut load = Load::default();
+        messages.iter().for_each(|message| load.add(Load::one(message.weight())));
+        seat.take_back(lane, messages.len());
+        queue.end_all(load);
+        Ok(())
+    }
+
+    fn delivery(&self, lane: u32, message: Message) -> Delivery {
+        Delivery { message, attempt: 1, token: self.inner.seat.token(lane), failures: None }
     }
 }
 
@@ -100,16 +150,15 @@ impl Consumer for MemoryConsumer {
             return Answer::ready(Err(closed()));
         }
         if lane as usize >= inner.seat.lanes.len() {
-            let text = format!("lane {lane} asks for deliveries, the subscription was made with {}", inner.seat.lanes.len());
-            return Answer::ready(Err(Error::new(ErrorKind::Config, text)));
+            return Answer::ready(Err(self.no_such_lane(lane)));
         }
         if max == 0 {
             return Answer::ready(Ok(into));
         }
-        if inner.queue.take(&inner.seat, lane, max, &mut into, None).count > 0 {
+        if inner.queue.take(&inner.seat, lane, max, Hands { run: None, deliveries: &mut into }, None).count > 0 {
             return Answer::ready(Ok(into));
         }
-        self.wait(lane, Receiving::new(lane, max, into))
+        self.wait(lane, Receiving::new(lane, max), into)
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Settled> {
@@ -122,6 +171,11 @@ impl Consumer for MemoryConsumer {
         settled.failed.extend(settlements.drain(..).map(|settlement| (settlement, closed())));
         settled.emptied = settlements;
         Answer::ready(settled)
+    }
+
+    fn local(&self) -> Option<&dyn Local> {
+        // A lease and an order are kept for each message.
+        (self.inner.seat.lease.is_none() && !self.inner.queue.is_ordered()).then_some(self)
     }
 
     fn renew<'a>(&'a self, tokens: &'a [Token]) -> Answer<'a, Result<Vec<Token>>> {

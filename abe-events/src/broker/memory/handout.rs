@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
-use super::super::Delivery;
+use super::super::{Delivery, Run};
 use super::backlog::{Chunk, Entry};
 use super::budget::Load;
 use super::leases::Lease;
@@ -16,6 +16,13 @@ use crate::sync::lock;
 
 /// How many shared chunks one hand-out may use up: they are dropped after the lock, as that may drop messages.
 const SPENT_MAX: usize = 8;
+
+/// Where to: messages that need nothing kept of them into the run, if there is one; all others are deliveries.
+#[derive(Debug)]
+pub(super) struct Hands<'a> {
+    pub(super) run: Option<&'a mut Run>,
+    pub(super) deliveries: &'a mut Vec<Delivery>,
+}
 
 /// What came of a hand-out.
 #[derive(Debug, Default)]
@@ -37,7 +44,7 @@ struct Handing<'a> {
     now: Option<Instant>,
     room: usize,
     count: usize,
-    into: &'a mut Vec<Delivery>,
+    into: Hands<'a>,
     /// What changes its place from delayed to unsettled.
     undelayed: Load,
     spent: [Option<Chunk>; SPENT_MAX],
@@ -46,7 +53,7 @@ struct Handing<'a> {
 
 impl Queue {
     /// Hands at most `max` deliveries to a lane. With `park`, when there is nothing, the lane may become the one that keeps the time.
-    pub(super) fn take(&self, seat: &Seat, lane: u32, max: usize, into: &mut Vec<Delivery>, park: Option<&Waker>) -> Taken {
+    pub(super) fn take(&self, seat: &Seat, lane: u32, max: usize, into: Hands<'_>, park: Option<&Waker>) -> Taken {
         let mut state = lock(&self.state);
         let kept = state.keeper.take_if(|keeper| keeper.consumer == seat.id && keeper.lane == lane);
         let timed = seat.lease.is_some() || state.next_event().is_some();
@@ -144,6 +151,12 @@ impl Handing<'_> {
         }
         let plain = self.seat.lease.is_none() && !self.queue.is_ordered();
         let room = if self.is_paused() { 0 } else { self.room };
+        if plain && self.into.run.is_some() {
+            if self.count == 0 {
+                self.fill_run(room);
+            }
+            return self.count > 0 && self.something_is_left();
+        }
         while self.count < room {
             if self.spent_count == SPENT_MAX {
                 return true;
@@ -201,27 +214,67 @@ impl Handing<'_> {
     fn hand_out_plain(&mut self, max: usize) -> bool {
         let token = self.seat.token(self.lane);
         let delivery = |message| Delivery { message, attempt: 1, token, failures: None };
-        let before = self.into.len();
+        let into = &mut *self.into.deliveries;
+        let before = into.len();
         match &mut self.state.rest {
             None => match self.queue.backlog.pop() {
-                Some(Entry::One(message)) => self.into.push(delivery(message)),
+                Some(Entry::One(message)) => into.push(delivery(message)),
                 Some(entry) => self.open(entry),
                 None => return false,
             },
             Some(Rest::Batch(batch)) => {
-                self.into.extend(batch.take(max).map(delivery));
+                into.extend(batch.take(max).map(delivery));
                 self.drop_rest_if_empty();
             }
             Some(Rest::Chunk(chunk)) => {
                 let end = chunk.end.min(chunk.next.saturating_add(max));
                 let messages = chunk.messages.get(chunk.next..end).unwrap_or_default();
-                self.into.extend(messages.iter().map(|message| delivery(message.clone())));
+                into.extend(messages.iter().map(|message| delivery(message.clone())));
                 chunk.next = end;
                 self.drop_rest_if_empty();
             }
         }
-        self.count += self.into.len() - before;
+        self.count += self.into.deliveries.len() - before;
         true
+    }
+
+    /// Hands out at most `max` messages as a run: single ones moved once, a part of what is shared by reference.
+    fn fill_run(&mut self, max: usize) {
+        let Some(run) = self.into.run.as_deref_mut() else { return };
+        while self.count < max {
+            match &mut self.state.rest {
+                None => match self.queue.backlog.pop() {
+                    Some(Entry::One(message)) => {
+                        run.push(message);
+                        self.count += 1;
+                    }
+                    Some(Entry::Batch(batch)) => self.state.rest = Some(Rest::Batch(batch)),
+                    Some(Entry::Chunk(chunk)) => self.state.rest = Some(Rest::Chunk(chunk)),
+                    None => return,
+                },
+                Some(Rest::Batch(batch)) => {
+                    let taken = batch.len().min(max - self.count);
+                    run.extend(batch.take(taken));
+                    self.count += taken;
+                    if batch.len() == 0 {
+                        self.state.rest = None;
+                    }
+                }
+                // A run is either the lane's own or shared.
+                Some(Rest::Chunk(_)) if self.count > 0 => return,
+                Some(Rest::Chunk(chunk)) => {
+                    let range = chunk.next..chunk.end.min(chunk.next.saturating_add(max));
+                    self.count = range.len();
+                    chunk.next = range.end;
+                    if chunk.next < chunk.end {
+                        run.share(chunk.messages.clone(), range);
+                    } else if let Some(Rest::Chunk(chunk)) = self.state.rest.take() {
+                        run.share(chunk.messages, range);
+                    }
+                    return;
+                }
+            }
+        }
     }
 
     /// The next message that was not tried before.
@@ -292,7 +345,7 @@ impl Handing<'_> {
                 Delivery { message, attempt, token, failures }
             }
         };
-        self.into.push(delivery);
+        self.into.deliveries.push(delivery);
         self.count += 1;
     }
 }

@@ -9,6 +9,7 @@ mod budget;
 mod consumer;
 mod cycles;
 mod delayed;
+mod direct;
 mod door;
 mod gate;
 mod handout;
@@ -34,6 +35,7 @@ use self::backlog::Entry;
 use self::budget::Load;
 use self::consumer::{Inner, MemoryConsumer};
 use self::cycles::Cycles;
+use self::direct::Direct;
 use self::letters::Letters;
 use self::queue::Queue;
 use self::quiet::Quiet;
@@ -42,12 +44,13 @@ use self::seat::Seat;
 use self::waiting::Singles;
 use super::{
     Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Durability, Messages, Outgoing,
-    PublishFailure, Published, StartPosition, SubscriptionSpec,
+    PublishFailure, Published, Route, StartPosition, SubscriptionSpec,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::PAYLOAD_BYTES_MAX;
 use crate::policy::WhenFull;
 use crate::sync::lock;
+use crate::topic::Topic;
 
 /// A broker within the process: nothing to install, nothing survives the process, every other promise holds.
 ///
@@ -75,7 +78,7 @@ pub struct MemoryBroker {
     routes: Arc<Routes>,
     letters: Arc<Letters>,
     cycles: Arc<Cycles>,
-    singles: Singles,
+    singles: Arc<Singles>,
     quiet: Arc<Quiet>,
     closed: AtomicBool,
 }
@@ -126,7 +129,7 @@ impl MemoryBrokerBuilder {
             capabilities: CAPABILITIES,
             delayed: Load { messages: self.delayed_max as u64, bytes: self.delayed_bytes_max as u64 },
             letters: Arc::new(Letters::new(self.dead_letters_max)),
-            singles: Singles::new(cycles.clone()),
+            singles: Arc::new(Singles::new(cycles.clone())),
             cycles,
             routes,
             quiet: Arc::default(),
@@ -282,10 +285,16 @@ impl Broker for MemoryBroker {
         let has_room = queue.buffer.try_enter(Load::one(message.weight()));
         let Messages::One(message) = outgoing.messages else { return Answer::ready(Ok(Published::default())) };
         if !has_room {
-            return Answer::kept(&self.singles, self.singles.keep(queue, message, outgoing.origin));
+            return Answer::kept(&*self.singles, self.singles.keep(queue, message, outgoing.origin));
         }
         queue.push(Entry::One(message));
         Answer::ready(Ok(Published { deliveries: 1 }))
+    }
+
+    fn route(&self, topic: &Topic) -> Option<Box<dyn Route>> {
+        let (epoch, queues) = self.routes.at_present(topic);
+        let direct = Direct::new(self.routes.clone(), self.singles.clone(), epoch, &queues)?;
+        Some(Box::new(direct))
     }
 
     fn dead_letters(&self) -> &dyn DeadLetters {

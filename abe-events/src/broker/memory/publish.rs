@@ -115,11 +115,12 @@ fn begin_many(routes: &Routes, messages: Vec<Message>, delay: Duration) -> Resul
                 queue.push(Stored::Batch(run.into_iter()));
             }
             queues => {
+                let all = load_of(&run);
                 let messages = Arc::new(run);
                 for queue in queues {
                     let mut transfer = Transfer { queue: queue.clone(), messages: messages.clone(), next: 0, offset };
                     let taken = reserved.iter().any(|(reserved, _)| Arc::ptr_eq(reserved, queue));
-                    if taken {
+                    if taken || (delay.is_zero() && queue.buffer.try_enter(all)) {
                         transfer.store(messages.len(), delay, &mut begun.published);
                     }
                     if !transfer.advance(delay, &mut begun.published) {

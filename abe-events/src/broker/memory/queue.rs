@@ -64,6 +64,8 @@ pub(super) struct Queue {
     ordered: AtomicBool,
     when_full: AtomicU8,
     shed: AtomicU64,
+    /// How many messages have ended here, acked or dead.
+    ended: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -117,6 +119,7 @@ impl Queue {
             ordered: AtomicBool::new(spec.ordered),
             when_full: AtomicU8::new(spec.when_full as u8),
             shed: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -161,7 +164,6 @@ impl Queue {
 
     /// Stores a message for later, for which room was taken among the delayed.
     pub(super) fn push_delayed(&self, message: Message, delay: Duration) {
-        self.backlog.count_accepted(1);
         self.delay(&mut lock(&self.state), Item { delayed: true, ..Item::fresh(message) }, delay).wake(self);
     }
 
@@ -181,6 +183,12 @@ impl Queue {
         self.shed.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Messages have ended: counts them, and gives their room back.
+    pub(super) fn end_all(&self, load: Load) {
+        self.ended.fetch_add(load.messages, Ordering::Relaxed);
+        self.give_back(load);
+    }
+
     /// Gives room back to publishers, and tells those who wait for quiet when nothing is left.
     pub(super) fn give_back(&self, load: Load) {
         if load.messages > 0 && self.buffer.give(load).messages == 0 {
@@ -195,13 +203,15 @@ impl Queue {
     pub(super) fn depth(&self) -> Depth {
         let unsettled = self.unsettled();
         let used = self.buffer.budget.used();
+        let delayed = self.delayed.budget.used().messages;
         Depth {
             ready: used.messages.saturating_sub(unsettled),
             unsettled,
-            delayed: self.delayed.budget.used().messages,
+            delayed,
             shed: self.shed.load(Ordering::Relaxed),
             bytes: used.bytes,
-            accepted: self.backlog.accepted(),
+            // Not counted one by one as they are published: what has ended is counted by the batch.
+            accepted: self.ended.load(Ordering::Relaxed) + used.messages + delayed,
         }
     }
 

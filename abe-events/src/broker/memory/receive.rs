@@ -1,4 +1,4 @@
-//! Waiting for deliveries: look, let others run once, look again, and only then park.
+//! Waiting for deliveries: look, take a place, look again, and park.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::super::Delivery;
 use super::consumer::Inner;
-use super::handout::Taken;
+use super::handout::{Hands, Taken};
 use super::waiters::Place;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,7 +18,6 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Receiving {
     lane: u32,
     max: usize,
-    into: Vec<Delivery>,
     wait: Wait,
 }
 
@@ -27,14 +26,12 @@ pub(super) struct Receiving {
 pub(super) struct ReceivingBeside<'a> {
     pub(super) inner: &'a Inner,
     pub(super) receiving: Receiving,
+    pub(super) into: Vec<Delivery>,
 }
 
 /// How far the waiting has come.
 #[derive(Debug, Default)]
 struct Wait {
-    /// Whether it let others run: a burst is then produced and consumed on one worker thread, which is worth more than
-    /// anything else here.
-    yielded: bool,
     spot: Option<Spot>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -49,8 +46,8 @@ enum Spot {
 }
 
 impl Receiving {
-    pub(super) fn new(lane: u32, max: usize, into: Vec<Delivery>) -> Self {
-        Self { lane, max, into, wait: Wait::default() }
+    pub(super) fn new(lane: u32, max: usize) -> Self {
+        Self { lane, max, wait: Wait::default() }
     }
 
     /// Leaves where it waits, and says whether it was woken for a message.
@@ -71,8 +68,9 @@ impl Receiving {
         }
     }
 
-    fn take(&mut self, inner: &Inner, cx: Option<&Context<'_>>) -> Taken {
-        inner.queue.take(&inner.seat, self.lane, self.max, &mut self.into, cx.map(Context::waker))
+    fn take(&self, inner: &Inner, into: &mut Hands<'_>, cx: Option<&Context<'_>>) -> Taken {
+        let into = Hands { run: into.run.as_deref_mut(), deliveries: into.deliveries };
+        inner.queue.take(&inner.seat, self.lane, self.max, into, cx.map(Context::waker))
     }
 
     fn arm(&mut self, look_again: Option<Instant>, cx: &mut Context<'_>) {
@@ -92,42 +90,34 @@ impl Receiving {
         }
     }
 
-    pub(super) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
+    /// Ready when something is in `into`.
+    pub(super) fn poll(&mut self, inner: &Inner, into: &mut Hands<'_>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let woken = self.leave(inner);
         if inner.is_closed() {
             return Poll::Ready(Err(closed()));
         }
-        let taken = self.take(inner, None);
+        let taken = self.take(inner, into, None);
         if taken.count > 0 {
-            return Poll::Ready(Ok(std::mem::take(&mut self.into)));
+            return Poll::Ready(Ok(()));
         }
         if woken && taken.full {
             // Woken for a message that this consumer may not hold: another one may.
             inner.queue.waiters.notify_one();
         }
-        if !self.wait.yielded {
-            self.wait.yielded = true;
-            // Not a plain wake-up: tokio keeps this one back until its worker has nothing else to run, so that no other
-            // worker is woken to steal the lane away from the publisher it is about to hear from.
-            if std::pin::pin!(tokio::task::yield_now()).poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
-            return Poll::Pending;
-        }
-        self.park(inner, taken.full, cx)
+        self.park(inner, taken.full, into, cx)
     }
 
-    fn park(&mut self, inner: &Inner, full: bool, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>>> {
+    fn park(&mut self, inner: &Inner, full: bool, into: &mut Hands<'_>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.wait.spot =
             Some(if full { Spot::Room(inner.seat.room.enter(cx.waker())) } else { Spot::Message(inner.queue.waiters.enter(cx.waker())) });
         // What came before the place was taken was announced to nobody: look once more.
-        let again = self.take(inner, Some(cx));
+        let again = self.take(inner, into, Some(cx));
         if again.count > 0 || again.full != full || inner.is_closed() {
             if self.leave(inner) {
                 inner.queue.waiters.notify_one();
             }
             if again.count > 0 {
-                return Poll::Ready(Ok(std::mem::take(&mut self.into)));
+                return Poll::Ready(Ok(()));
             }
             inner.queue.stop_keeping(&inner.seat, self.lane);
             cx.waker().wake_by_ref();
@@ -158,7 +148,8 @@ impl Future for ReceivingBeside<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.receiving.poll(this.inner, cx)
+        let mut into = Hands { run: None, deliveries: &mut this.into };
+        this.receiving.poll(this.inner, &mut into, cx).map_ok(|()| std::mem::take(&mut this.into))
     }
 }
 

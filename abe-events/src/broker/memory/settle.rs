@@ -48,7 +48,7 @@ impl Queue {
             load.add(Load::one(settlement.delivery.message.weight()));
         }
         seat.take_back(lane, settlements.len());
-        self.give_back(load);
+        self.end_all(load);
         true
     }
 
@@ -115,7 +115,7 @@ impl Queue {
         if self.is_ordered() {
             self.waiters.notify_one();
         }
-        self.give_back(Load::one(delivery.message.weight()));
+        self.end_all(Load::one(delivery.message.weight()));
     }
 
     /// Gives an unsettled item back to the queue, at once or for later.

@@ -10,7 +10,7 @@ use super::super::{PublishFailure, Published};
 use super::error::Fault;
 use super::state::Tx;
 use super::writer::Work;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The messages of one call: all are stored, or none.
 pub(super) struct Publish {
@@ -39,7 +39,10 @@ impl Work for Publish {
         Ok(())
     }
 
-    fn answer(self: Box<Self>, outcome: Result<()>) {
+    fn answer(self: Box<Self>, mut outcome: Result<()>) {
+        if crate::mutant::is("sqlite-refused-though-stored") && fastrand::u32(0..20) == 0 {
+            outcome = Err(Error::new(ErrorKind::NotStored, "a mutant"));
+        }
         // Nobody listens any more: the outcome is unknown to them, as the seam says.
         let _ = self.reply.send(outcome.map(|()| self.published).map_err(|error| PublishFailure { stored: 0, error }));
     }
@@ -86,7 +89,7 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, subscription: i64, seq: i64, message: &St
     row.accepted += 1;
     row.bytes += message.bytes();
     let ordered = row.ordered;
-    if !delay.is_zero() {
+    if !delay.is_zero() && !crate::mutant::is("sqlite-delay-ignored") {
         row.delayed += 1;
         let due = tx.after(delay);
         let sql = "INSERT INTO abe_delivery (subscription, seq, due, delayed, attempts) VALUES (?1, ?2, ?3, 1, 0)";

@@ -84,6 +84,7 @@ fn set_up(connection: &Connection, builder: &SqliteBrokerBuilder) -> Result<(), 
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     let synchronous = match builder.synchronous {
+        _ if crate::mutant::is("sqlite-unsynced") => "NORMAL",
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
     };

@@ -215,7 +215,11 @@ impl Writer {
         }
         let (ready, due) = (tx.ready, tx.due);
         self.state.flush(connection).map_err(Undone::Within)?;
-        run("COMMIT").map_err(Undone::Commit)?;
+        let forgotten = crate::mutant::is("sqlite-commit-forgotten") && fastrand::u32(0..50) == 0;
+        run(if forgotten { "ROLLBACK" } else { "COMMIT" }).map_err(Undone::Commit)?;
+        if forgotten {
+            self.state.forget();
+        }
         if connection.total_changes() != before {
             self.inbox.commits.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,5 +1,6 @@
 //! What a worker calls: [`Feed`] for a lane.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,45 +14,67 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::fetch::Fetch;
 use super::renewal::Renewal;
 use super::settle::Settling;
+use super::suspect::{self, Pass};
+use super::tally::Kind;
+use super::transaction::Transacting;
 use super::verdict::Verdicts;
-use crate::broker::{Delivery, FailureKind, Messages, Origin};
+use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run, Verdict};
 use crate::error::Error;
-use crate::handler::{Ended, Feed, InboxKey, Interrupt, LaneContext, Reservation};
+use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation, Transact};
+use crate::inbox::MemoryInbox;
 use crate::lane_scope;
-use crate::message::{Message, Payload};
+use crate::message::{Id, Message, Payload};
 use crate::mutant;
 use crate::runtime::monitor::LaneStats;
 use crate::runtime::subscription::Subscription;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How long a lane may work on a run before it gives way to what else its thread has to do.
+const RUN_TIME_MAX: Duration = Duration::from_micros(100);
+
 /// A lane's side of the seam.
 pub(super) struct LaneFeed<'a> {
-    subscription: &'a Subscription,
+    pub(super) subscription: &'a Subscription,
     stats: &'a LaneStats,
     context: LaneContext,
     pulse: &'a AtomicU32,
     /// Received and not yet started, oldest first.
-    waiting: VecDeque<Delivery>,
+    pub(super) waiting: VecDeque<Delivery>,
+    /// Where the subscription may go the shorter way.
+    local: Option<&'a dyn Local>,
+    /// The same, of what is handed out for the first time.
+    run: Run,
+    /// How many messages of the run, from the first, may reach the handler.
+    lent: usize,
+    /// When the run was lent.
+    lent_at: Option<Instant>,
     fetch: Fetch<'a>,
-    settling: Settling<'a>,
+    pub(super) settling: Settling<'a>,
     verdicts: Verdicts<'a>,
     /// Where a delivery has a lease.
-    renewal: Option<Renewal<'a>>,
+    pub(super) renewal: Option<Renewal<'a>>,
+    /// Where the handler works in a transaction.
+    pub(super) transacting: Option<Box<Transacting<'a>>>,
     /// Ready when the runtime drains, when nothing more is to be started, and when its grace time is over.
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     last_start: Pin<Box<WaitForCancellationFutureOwned>>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// One timer for the attempt's timeout; armed only for an attempt that was pending.
     timer: Pin<Box<Sleep>>,
-    armed: bool,
+    armed: Cell<bool>,
     /// When the batch that is being filled is old enough to run.
     batch_timer: Pin<Box<Sleep>>,
     /// When the running attempt began, if its time is taken.
-    began: Option<Instant>,
-    in_attempt: u64,
+    began: Cell<Option<Instant>>,
+    in_attempt: Cell<u64>,
+    /// How many messages come before the one of the run whose time is taken, and which run it is.
+    until_timed: Cell<usize>,
+    runs: usize,
     reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
     publishing: Option<Boxed<'a, Result<(), Error>>>,
+    /// Held while a suspect of this lane runs, or is about to.
+    pass: Option<Pass>,
     outer_scope: Option<Origin>,
 }
 
@@ -60,27 +83,42 @@ impl<'a> LaneFeed<'a> {
         let index = lane as usize;
         let stats: &LaneStats = &subscription.stats[index];
         let origin = Origin { consumer: subscription.consumer.id(), lane };
+        let local = local(subscription);
         let timer = || Box::pin(tokio::time::sleep(Duration::ZERO));
+        let transacting = Transacting::of(subscription);
         Self {
             subscription,
             stats,
-            context: LaneContext { subscription: subscription.name.clone(), publisher: subscription.publisher.from_lane(origin), origin },
+            context: LaneContext {
+                subscription: subscription.name.clone(),
+                publisher: subscription.publisher.from_lane(origin),
+                origin,
+                transaction: transacting.as_ref().map(|lane| lane.slot()),
+            },
             pulse: &subscription.pulses[index],
             waiting: VecDeque::new(),
-            fetch: Fetch::new(&*subscription.consumer, lane, &subscription.policy),
+            local,
+            run: Run::new(),
+            lent: 0,
+            lent_at: None,
+            fetch: Fetch::new(&*subscription.consumer, local, lane, &subscription.policy),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
+            transacting,
             draining: Box::pin(subscription.shutdown.draining.clone().cancelled_owned()),
             last_start: Box::pin(subscription.shutdown.last_start()),
             cancelled: Box::pin(subscription.shutdown.cancel.clone().cancelled_owned()),
             timer: timer(),
-            armed: false,
+            armed: Cell::new(false),
             batch_timer: timer(),
-            began: None,
-            in_attempt: 0,
+            began: Cell::new(None),
+            in_attempt: Cell::new(0),
+            until_timed: Cell::new(0),
+            runs: 0,
             reserving: None,
             publishing: None,
+            pass: None,
             outer_scope: None,
         }
     }
@@ -90,14 +128,18 @@ impl<'a> LaneFeed<'a> {
         self.attempt_ends();
         self.reserving = None;
         self.publishing = None;
+        if let Some(lane) = &mut self.transacting {
+            lane.reset();
+        }
+        self.pass = None;
     }
 
     /// Releases what was not started and carries out what is left to settle.
     pub(super) async fn finish(&mut self) {
         self.fetch.cancel();
-        while let Some(delivery) = self.waiting.pop_front() {
+        while let Some((delivery, key)) = self.waiting.pop_front().map(|delivery| (delivery, None)).or_else(|| self.take_lent()) {
             let ended = if mutant::is("attempt-for-unstarted") { Ended::failed(FailureKind::Error, "shutdown") } else { Ended::Cancelled };
-            self.done(delivery, None, ended);
+            self.done(delivery, key, ended);
         }
         std::future::poll_fn(|cx| self.settling.poll_flush(cx)).await;
     }
@@ -117,11 +159,12 @@ impl<'a> LaneFeed<'a> {
                     self.stats.leases_lost.add(1);
                     renewal.let_go(token);
                     self.waiting.pop_front();
+                    self.pass = None;
                     continue;
                 }
                 renewal.hold(token);
             }
-            let Some(ended) = self.refusal(delivery) else { return self.waiting.pop_front() };
+            let Some(ended) = self.refusal(&delivery.message, Some(delivery)) else { return self.waiting.pop_front() };
             if let Some(delivery) = self.waiting.pop_front() {
                 self.done(delivery, None, ended);
             }
@@ -129,27 +172,23 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
-    fn refusal(&self, delivery: &Delivery) -> Option<Ended> {
-        let message = &delivery.message;
+    /// Why a message must not reach the handler. Whoever observes has no runs.
+    #[inline]
+    fn refusal(&self, message: &Message, delivery: Option<&Delivery>) -> Option<Ended> {
+        if delivery.is_some_and(|delivery| suspect::is_given_up(delivery, self.subscription.policy.retry.attempts)) {
+            let text = "the attempts before this one ended without a word: the process died, or its lease was lost";
+            return Some(Ended::failed(FailureKind::Crash, text));
+        }
         if message.hops() > self.subscription.hops_max && !(mutant::is("hops-unlimited") && message.hops() < 100) {
-            let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
-            let text = format!(
-                "the chain of events is {} hops deep, at most {} are allowed: {} → {}",
-                message.hops(),
-                self.subscription.hops_max,
-                path.unwrap_or_default(),
-                message.topic()
-            );
-            return Some(Ended::failed(FailureKind::HopLimit, text));
+            return Some(too_deep(message, self.subscription.hops_max));
         }
         if let Payload::Encoded(encoded) = message.payload()
             && encoded.bytes().len() > self.subscription.payload_bytes_max
         {
-            let text = format!("payload of {} bytes, at most {} are allowed", encoded.bytes().len(), self.subscription.payload_bytes_max);
-            return Some(Ended::failed(FailureKind::Oversized, text));
+            return Some(too_large(encoded.bytes().len(), self.subscription.payload_bytes_max));
         }
         if let Some(observer) = &self.subscription.observer
-            && let Some(ended) = observer.before(self.subscription.name(), delivery)
+            && let Some(ended) = delivery.and_then(|delivery| observer.before(self.subscription.name(), delivery))
         {
             return Some(ended);
         }
@@ -169,7 +208,7 @@ impl<'a> LaneFeed<'a> {
         }
         // A lane that always finds something gives way now and then, or it would keep its thread from timers and signals.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
-        if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting) {
+        if let Poll::Ready(received) = self.fetch.poll(cx, &mut self.waiting, &mut self.run) {
             turn.made_progress();
             return Poll::Ready(received);
         }
@@ -182,12 +221,81 @@ impl Feed for LaneFeed<'_> {
         &self.context
     }
 
+    fn poll_run(&mut self, by_id: bool, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.local.is_none() || (self.subscription.inbox.is_some() && !by_id) {
+            return Poll::Ready(false);
+        }
+        if self.lent_at.take().is_some_and(|at| at.elapsed() > RUN_TIME_MAX) {
+            // To the end of the queue, from where an idle worker takes it: handlers that compute and the publisher then run
+            // side by side. A quick lane stays where its publisher is, and so does what the publisher has just written.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            if self.is_over() || !self.waiting.is_empty() {
+                return Poll::Ready(false);
+            }
+            if self.lent > 0 {
+                self.begin_run();
+                return Poll::Ready(true);
+            }
+            if !self.run.is_empty() {
+                // What this lane has applied must be in the record before it asks again.
+                ready!(self.settling.poll_flush_if_unrecorded(cx));
+                self.lent = self.reserved_run();
+                if self.lent == 0
+                    && let Some((delivery, _)) = self.take_lent()
+                {
+                    self.waiting.push_back(delivery);
+                }
+            } else if !ready!(self.poll_fetch(cx)) {
+                return Poll::Ready(false);
+            }
+        }
+    }
+
+    fn lent(&self) -> Lent<'_> {
+        Lent { messages: self.run.as_slice().get(..self.lent).unwrap_or_default(), lane: &self.context, beat: self }
+    }
+
+    fn acked(&mut self, count: usize, filtered: usize) {
+        let Some(local) = self.local.filter(|_| count > 0) else { return };
+        let (succeeded, filtered) = (count.saturating_sub(filtered) as u64, filtered as u64);
+        // Counted first, so that whoever sees nothing pending sees it counted.
+        self.stats.succeeded.add(succeeded);
+        // One is counted as long as the run is worked on.
+        self.stats.started.add(succeeded);
+        self.stats.ended.add(succeeded);
+        self.stats.filtered.add(if mutant::is("filtered-uncounted") { 0 } else { filtered });
+        let messages = self.run.as_slice().get(..count).unwrap_or_default();
+        if let Some(inbox) = self.inbox() {
+            inbox.applied_run(messages);
+        }
+        if let Err(error) = local.ack(self.fetch.lane(), messages) {
+            self.stats.succeeded.take_back(succeeded);
+            self.stats.filtered.take_back(filtered);
+            self.stats.settle_failures.add(count as u64);
+            let ids: Vec<&Id> = messages.iter().map(Message::id).collect();
+            tracing::error!(handler = self.subscription.name(), ?ids, %error, "handled messages were not acked");
+        }
+        self.lent = self.lent.saturating_sub(count);
+        self.run.advance(count);
+    }
+
+    fn take_lent(&mut self) -> Option<(Delivery, Option<InboxKey>)> {
+        let message = self.run.pop()?;
+        let key = (self.lent > 0 && self.subscription.inbox.is_some()).then(|| InboxKey::Id(message.id().clone()));
+        self.lent = self.lent.saturating_sub(1);
+        Some((self.local?.delivery(self.fetch.lane(), message), key))
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
             if self.is_over() {
                 // What was not started goes back and costs no attempt.
                 return Poll::Ready(None);
             }
+            ready!(self.poll_isolate(cx));
             if let Some(delivery) = self.next_waiting() {
                 if self.settling.is_full() {
                     // Verdicts are carried out while there is more to do; if that takes time, so be it afterwards.
@@ -195,7 +303,10 @@ impl Feed for LaneFeed<'_> {
                 }
                 return Poll::Ready(Some(delivery));
             }
-            if !ready!(self.poll_fetch(cx)) {
+            if let Some((delivery, _)) = self.take_lent() {
+                // A run came, and its messages are asked for one by one.
+                self.waiting.push_back(delivery);
+            } else if !ready!(self.poll_fetch(cx)) {
                 return Poll::Ready(None);
             }
         }
@@ -267,10 +378,14 @@ impl Feed for LaneFeed<'_> {
         Poll::Ready(self.reserved(reserved))
     }
 
+    fn transact(&mut self) -> Option<&mut dyn Transact> {
+        if self.transacting.is_some() { Some(self) } else { None }
+    }
+
     fn attempt_starts(&mut self, messages: usize) {
-        self.in_attempt = messages as u64;
-        self.began = self.stats.samples().then(Instant::now);
-        self.stats.started.add(self.in_attempt);
+        self.in_attempt.set(messages as u64);
+        self.began.set(self.stats.samples().then(Instant::now));
+        self.stats.started.add(messages as u64);
         if messages > 1 {
             self.stats.batches.add(1);
         }
@@ -300,19 +415,15 @@ impl Feed for LaneFeed<'_> {
         else {
             return Poll::Pending;
         };
-        if !self.armed {
-            self.armed = true;
+        if !self.armed.replace(true) {
             self.timer.as_mut().reset(tokio::time::Instant::now() + timeout);
         }
         self.timer.as_mut().poll(cx).map(|()| Interrupt::Timeout)
     }
 
     fn attempt_ends(&mut self) {
-        self.armed = false;
-        self.stats.ended.add(std::mem::take(&mut self.in_attempt));
-        if let Some(began) = self.began.take() {
-            self.stats.took(began.elapsed());
-        }
+        self.stats.ended.add(self.in_attempt.take());
+        self.ends();
     }
 
     fn publish(&mut self, messages: Vec<Message>) {
@@ -339,6 +450,7 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn done(&mut self, delivery: Delivery, key: Option<InboxKey>, ended: Ended) {
+        self.pass = None;
         let ended = match &self.subscription.observer {
             Some(observer) => observer.after(self.subscription.name(), &delivery, ended),
             None => ended,
@@ -355,9 +467,112 @@ impl Feed for LaneFeed<'_> {
     }
 }
 
+impl Beat for LaneFeed<'_> {
+    fn next(&self) -> Next {
+        if self.is_over() {
+            return Next::Over;
+        }
+        // Still odd, but another one: it is not the same handler that keeps the thread.
+        self.pulse.store(self.pulse.load(Ordering::Relaxed).wrapping_add(2), Ordering::Relaxed);
+        let until_timed = self.until_timed.get();
+        self.until_timed.set(until_timed.wrapping_sub(1));
+        if until_timed == 0 { Next::Timed } else { Next::Plain }
+    }
+
+    fn time_starts(&self) {
+        self.began.set(Some(Instant::now()));
+    }
+
+    fn ends(&self) {
+        self.armed.set(false);
+        if let Some(began) = self.began.take() {
+            self.stats.took(began.elapsed());
+        }
+    }
+}
+
+/// The shorter way, for a subscription that looks at nothing but the event and its id: no rules on headers, no observer, no
+/// lease, no inbox but one in memory, and no batches.
+fn local(subscription: &Subscription) -> Option<&dyn Local> {
+    let spec = &subscription.handler.spec;
+    let plain = subscription.inbox.as_deref().is_none_or(|inbox| inbox.in_memory().is_some())
+        && subscription.observer.is_none()
+        && subscription.lease.is_none()
+        && spec.headers.is_empty()
+        && !spec.takes_batch;
+    if plain { subscription.consumer.local() } else { None }
+}
+
+#[cold]
+fn too_deep(message: &Message, max: u32) -> Ended {
+    let path = message.lineage().map(|lineage| lineage.path().iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(" → "));
+    let (hops, path, topic) = (message.hops(), path.unwrap_or_default(), message.topic());
+    let text = format!("the chain of events is {hops} hops deep, at most {max} are allowed: {path} → {topic}");
+    Ended::failed(FailureKind::HopLimit, text)
+}
+
+#[cold]
+fn too_large(bytes: usize, max: usize) -> Ended {
+    Ended::failed(FailureKind::Oversized, format!("payload of {bytes} bytes, at most {max} are allowed"))
+}
+
 impl LaneFeed<'_> {
+    /// Sees to it that a suspect runs alone: ready when the next that waits may start.
+    fn poll_isolate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let attempts = self.subscription.policy.retry.attempts;
+        let is_next = |next: &Delivery| suspect::is_suspect(next) && !suspect::is_given_up(next, attempts);
+        if !self.waiting.front().is_some_and(is_next) {
+            self.pass = None;
+            return Poll::Ready(());
+        }
+        if self.pass.is_none() {
+            self.pass = self.subscription.gate.enter();
+            // Where no other suspect runs, this one stays; what it could take along does not.
+            let stays = usize::from(self.pass.is_some());
+            for delivery in self.waiting.split_off(stays) {
+                let after = if suspect::is_suspect(&delivery) { suspect::wait() } else { Duration::ZERO };
+                self.stats.released.add(1);
+                self.settling.push(delivery, Verdict::Release { after }, Kind::Again);
+            }
+            self.fetch.take_one_next();
+        }
+        // Before it starts, what went back must have arrived.
+        self.settling.poll_flush(cx)
+    }
+
+    /// A run is lent. Of each the time of one message is taken, of quick ones the first as well as the last: where messages
+    /// are few, of every one.
+    fn begin_run(&mut self) {
+        self.lent_at = Some(Instant::now());
+        self.runs = self.runs.wrapping_add(1);
+        self.until_timed.set(self.runs.checked_rem(self.lent).unwrap_or(0));
+        self.in_attempt.set(1);
+        self.stats.started.add(1);
+    }
+
+    /// How many messages of the run, from the first, may reach the handler; in the inbox their ids are reserved.
+    fn reserved_run(&self) -> usize {
+        let count = self.acceptable();
+        match self.inbox() {
+            Some(inbox) => inbox.reserve_run(self.run.as_slice().get(..count).unwrap_or_default()),
+            None => count,
+        }
+    }
+
+    /// The inbox, where runs are reserved in it.
+    fn inbox(&self) -> Option<&MemoryInbox> {
+        self.subscription.inbox.as_deref()?.in_memory().filter(|_| !mutant::is("no-reservation"))
+    }
+
+    fn acceptable(&self) -> usize {
+        let messages = self.run.as_slice();
+        // Nothing that is checked is wrong with a typed event that begins a chain.
+        let plain = |message: &Message| message.lineage().is_none() && matches!(message.payload(), Payload::Typed(_));
+        messages.iter().position(|message| !plain(message) && self.refusal(message, None).is_some()).unwrap_or(messages.len())
+    }
+
     /// Ready when what the worker holds is somebody else's by now.
-    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(renewal) = &mut self.renewal else { return Poll::Pending };
         renewal.poll(cx, self.waiting.iter().map(|delivery| delivery.token))
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use crate::broker::{Answer, Consumer, Delivery};
-use crate::error::{ErrorKind, Result};
+use crate::broker::{Answer, Consumer, Delivery, Local, Run};
+use crate::error::{Error, ErrorKind, Result};
 use crate::policy::Policy;
 
 /// How many deliveries a lane takes at most, unless a batch is larger.
@@ -30,8 +30,12 @@ type Receiving<'a> = Answer<'a, Result<Vec<Delivery>>>;
 /// A lane's receiving end.
 pub(super) struct Fetch<'a> {
     consumer: &'a dyn Consumer,
+    /// The shorter way, where the subscription may go it.
+    local: Option<&'a dyn Local>,
     lane: u32,
     receiving: Option<Receiving<'a>>,
+    /// Whether a take is pending.
+    taking: bool,
     pause: Option<Pin<Box<Sleep>>>,
     /// How many deliveries are asked for next.
     appetite: usize,
@@ -42,6 +46,8 @@ pub(super) struct Fetch<'a> {
     chunk: Option<Chunk>,
     /// When the round to the broker began that is under way: with the settlement of what was handled.
     round_began: Option<Instant>,
+    /// Whether the next call asks for a single delivery.
+    one_next: bool,
     closed: bool,
 }
 
@@ -54,19 +60,22 @@ struct Chunk {
 }
 
 impl<'a> Fetch<'a> {
-    pub(super) fn new(consumer: &'a dyn Consumer, lane: u32, policy: &Policy) -> Self {
+    pub(super) fn new(consumer: &'a dyn Consumer, local: Option<&'a dyn Local>, lane: u32, policy: &Policy) -> Self {
         let shared = policy.concurrency > 1;
         let least = policy.batch as usize;
         Self {
             consumer,
+            local,
             lane,
             receiving: None,
+            taking: false,
             pause: None,
             appetite: if shared { least } else { least.max(APPETITE_MAX) },
             least,
             shared,
             chunk: None,
             round_began: None,
+            one_next: false,
             closed: false,
         }
     }
@@ -80,8 +89,18 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// Deliveries into `into`: `true` when there are some, `false` when the consumer is closed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, into: &mut VecDeque<Delivery>) -> Poll<bool> {
+    /// What comes may have to run alone: the next call takes a single delivery.
+    pub(super) fn take_one_next(&mut self) {
+        self.one_next = true;
+    }
+
+    /// The lane's number.
+    pub(super) fn lane(&self) -> u32 {
+        self.lane
+    }
+
+    /// Deliveries into `into`, or messages into `run`: `true` when there are some, `false` when the consumer is closed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, into: &mut VecDeque<Delivery>, run: &mut Run) -> Poll<bool> {
         loop {
             if self.closed {
                 return Poll::Ready(false);
@@ -89,6 +108,21 @@ impl<'a> Fetch<'a> {
             if let Some(pause) = &mut self.pause {
                 std::task::ready!(pause.as_mut().poll(cx));
                 self.pause = None;
+            }
+            if let Some(local) = self.local {
+                let mut deliveries = std::mem::take(into).into();
+                let taken = local.poll_take(self.lane, self.appetite, run, &mut deliveries, cx);
+                *into = deliveries.into();
+                self.taking = taken.is_pending();
+                match std::task::ready!(taken) {
+                    Ok(()) if into.is_empty() && run.is_empty() => continue,
+                    Ok(()) => {
+                        self.round_ends(into.len() + run.as_slice().len());
+                        return Poll::Ready(true);
+                    }
+                    Err(error) => self.refused(&error),
+                }
+                continue;
             }
             let received = match &mut self.receiving {
                 Some(receiving) => {
@@ -98,7 +132,8 @@ impl<'a> Fetch<'a> {
                 }
                 None => {
                     // The emptied queue's memory goes round: queue → vector → broker → queue.
-                    match self.consumer.receive(self.lane, self.appetite, std::mem::take(into).into()).at_hand() {
+                    let max = if std::mem::take(&mut self.one_next) { 1 } else { self.appetite };
+                    match self.consumer.receive(self.lane, max, std::mem::take(into).into()).at_hand() {
                         Ok(received) => received,
                         Err(receiving) => {
                             self.receiving = Some(receiving);
@@ -114,17 +149,28 @@ impl<'a> Fetch<'a> {
                     self.round_ends(into.len());
                     return Poll::Ready(true);
                 }
-                Err(error) if error.kind() == ErrorKind::Closed => self.closed = true,
-                Err(error) => {
-                    tracing::warn!(consumer = ?self.consumer, %error, "receiving failed, and is tried again");
-                    self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
-                }
+                Err(error) => self.refused(&error),
             }
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::Closed {
+            self.closed = true;
+        } else {
+            tracing::warn!(consumer = ?self.consumer, %error, "receiving failed, and is tried again");
+            self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
         }
     }
 
     /// Gives up receiving; what an answer had taken is released by the broker.
     pub(super) fn cancel(&mut self) {
+        if std::mem::take(&mut self.taking)
+            && let Some(local) = self.local
+        {
+            local.stop_taking(self.lane);
+        }
         self.receiving = None;
     }
 
@@ -144,5 +190,11 @@ impl<'a> Fetch<'a> {
         let fits = CHUNK_TIME_MAX.max(round).as_nanos() / each.max(1);
         let most = self.appetite.saturating_mul(2).min(APPETITE_MAX);
         self.appetite = usize::try_from(fits).unwrap_or(usize::MAX).min(most).max(self.least);
+    }
+}
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }

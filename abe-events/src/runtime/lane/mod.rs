@@ -7,7 +7,9 @@ mod feed;
 mod fetch;
 mod renewal;
 mod settle;
+mod suspect;
 mod tally;
+mod transaction;
 mod verdict;
 
 use std::panic::AssertUnwindSafe;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use self::feed::LaneFeed;
+pub(crate) use self::suspect::Gate;
 use super::subscription::Subscription;
 
 /// Runs a lane until the runtime drains, then settles and releases what is left.

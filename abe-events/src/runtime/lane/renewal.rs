@@ -24,13 +24,26 @@ pub(super) struct Renewal<'a> {
     lost: Vec<Token>,
     timer: Pin<Box<Sleep>>,
     renewing: Option<Renewing<'a>>,
+    /// When the renewal under way was begun, and the last one that succeeded.
+    asked: Instant,
+    renewed: Instant,
 }
 
 impl<'a> Renewal<'a> {
     pub(super) fn new(consumer: &'a dyn Consumer, lease: Duration) -> Self {
         // Two renewals may fail before the lease ends.
         let period = lease / 3;
-        Self { consumer, period, held: Vec::new(), lost: Vec::new(), timer: Box::pin(tokio::time::sleep(period)), renewing: None }
+        let now = Instant::now();
+        Self {
+            consumer,
+            period,
+            held: Vec::new(),
+            lost: Vec::new(),
+            timer: Box::pin(tokio::time::sleep(period)),
+            renewing: None,
+            asked: now,
+            renewed: now,
+        }
     }
 
     /// A delivery goes to the worker.
@@ -52,9 +65,7 @@ impl<'a> Renewal<'a> {
     /// Renews when it is time; ready when the worker holds something that is lost.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, waiting: impl Iterator<Item = Token>) -> Poll<()> {
         if self.renewing.is_none() && !crate::mutant::is("no-renewal") && self.timer.as_mut().poll(cx).is_ready() {
-            let tokens: Vec<Token> = self.held.iter().copied().chain(waiting).collect();
-            let consumer = self.consumer;
-            self.renewing = Some(Box::pin(async move { consumer.renew(&tokens).await }));
+            self.begin(waiting);
         }
         if let Some(renewing) = &mut self.renewing
             && let Poll::Ready(renewed) = renewing.as_mut().poll(cx)
@@ -64,10 +75,40 @@ impl<'a> Renewal<'a> {
             // Registers the timer for the next round.
             let _ = self.timer.as_mut().poll(cx);
             match renewed {
-                Ok(lost) => self.lost.extend(lost),
+                Ok(lost) => {
+                    self.lost.extend(lost);
+                    self.renewed = self.asked;
+                }
                 Err(error) => tracing::warn!(consumer = ?self.consumer, %error, "leases were not renewed; tried again before they end"),
             }
         }
         if self.held.iter().any(|held| self.lost.contains(held)) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Asks for all that is held, and waits.
+    fn begin(&mut self, waiting: impl Iterator<Item = Token>) {
+        let tokens: Vec<Token> = self.held.iter().copied().chain(waiting).collect();
+        let consumer = self.consumer;
+        self.asked = Instant::now();
+        self.renewing = Some(Box::pin(async move { consumer.renew(&tokens).await }));
+    }
+
+    /// Ready with whether all that is held is certainly still this lane's. A process that was stopped for a while cannot
+    /// know it from its own clock's last tick: when the last renewal is too old, the broker is asked.
+    pub(super) fn poll_certain(&mut self, cx: &mut Context<'_>, waiting: impl Iterator<Item = Token>) -> Poll<bool> {
+        if self.renewed.elapsed() < self.period * 2 {
+            return Poll::Ready(!self.held.iter().any(|held| self.lost.contains(held)));
+        }
+        if self.renewing.is_none() {
+            self.begin(waiting);
+        }
+        if self.poll(cx, std::iter::empty()).is_ready() {
+            return Poll::Ready(false);
+        }
+        match self.renewing {
+            Some(_) => Poll::Pending,
+            // Answered just now; without success the lease may have ended.
+            None => Poll::Ready(self.renewed == self.asked),
+        }
     }
 }

@@ -56,13 +56,13 @@ impl Tally {
 /// Takes back a settlement that was handed over and not carried out.
 pub(super) fn take_back(kind: Kind, stats: &LaneStats) {
     match kind {
-        Kind::Succeeded => stats.succeeded.take_back(),
-        Kind::Filtered => stats.filtered.take_back(),
-        Kind::Duplicate => stats.duplicates.take_back(),
-        Kind::Dead => stats.dead.take_back(),
+        Kind::Succeeded => stats.succeeded.take_back(1),
+        Kind::Filtered => stats.filtered.take_back(1),
+        Kind::Duplicate => stats.duplicates.take_back(1),
+        Kind::Dead => stats.dead.take_back(1),
         Kind::Discarded => {
-            stats.dead.take_back();
-            stats.discarded.take_back();
+            stats.dead.take_back(1);
+            stats.discarded.take_back(1);
         }
         Kind::Again => {}
     }

@@ -28,6 +28,22 @@ pub struct Monitor {
     pub topics: Vec<TopicMonitor>,
     /// Each subscription, by name.
     pub subscriptions: Vec<SubscriptionMonitor>,
+    /// The outbox, if there is a store.
+    pub outbox: Option<OutboxMonitor>,
+}
+
+/// The numbers of the outbox. What waits in it is that of all processes on its database, as of a second ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxMonitor {
+    /// Messages that this process's relay has published.
+    pub relayed: u64,
+    /// Messages that wait to be published; counted up to 100,000.
+    pub pending: u64,
+    /// Of those, how many the broker has refused; they are tried again, and those of their key wait behind them.
+    pub refused: u64,
+    /// How long the oldest of them waits.
+    pub oldest: Duration,
 }
 
 /// The numbers of a topic.

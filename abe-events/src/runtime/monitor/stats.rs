@@ -62,9 +62,9 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// One less: what was counted did not happen after all.
-    pub(crate) fn take_back(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    /// So many less: what was counted did not happen after all.
+    pub(crate) fn take_back(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(n), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

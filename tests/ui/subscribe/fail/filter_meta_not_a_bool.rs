@@ -7,7 +7,7 @@ pub struct Order {
     total: f64,
 }
 
-#[subscribe(filter_meta = |meta| meta.delivery.attempt)]
+#[subscribe(filter_meta = |meta| meta.attempt)]
 async fn handle(_order: &Order) {}
 
 fn main() {}

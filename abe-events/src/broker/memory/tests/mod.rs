@@ -4,6 +4,7 @@ mod contract;
 mod cycles;
 mod leases;
 mod letters;
+mod local;
 mod order;
 mod pressure;
 

@@ -1,0 +1,97 @@
+//! Messages whose attempts end without a word: the process died meanwhile, or stood still until the lease was lost.
+//!
+//! A broker counts an attempt before it hands a message out, so a message that takes its process along costs an attempt to
+//! all that were handed out beside it. From its third silent end on a message is a suspect: it runs alone, one suspect of
+//! a runtime at a time, and whatever else its lane holds goes back uncounted before it starts. So the one at fault uses up
+//! its attempts and the others do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::broker::Delivery;
+
+/// How often a message may end without a word before it runs alone.
+const TOGETHER_MAX: u32 = 2;
+
+/// How often a message is handed out whose attempts end without a word, if its policy allows fewer: most of those that were
+/// merely beside the one at fault end well as soon as they run alone.
+const SILENT_MAX: u32 = 5;
+
+/// How long a suspect waits while another one runs; drawn, so that they do not come back together.
+const WAIT_MS: std::ops::Range<u64> = 200..800;
+
+/// Whether the attempt before this one left no word.
+fn is_silent(delivery: &Delivery) -> bool {
+    let told = delivery.failures.as_deref().and_then(|failures| failures.last()).map_or(0, |failure| failure.attempt);
+    delivery.attempt > told.saturating_add(1)
+}
+
+/// Whether a message must not run beside others.
+pub(super) fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.attempt > TOGETHER_MAX && is_silent(delivery) && !crate::mutant::is("suspects-together")
+}
+
+/// Whether a message is given up without another attempt.
+pub(super) fn is_given_up(delivery: &Delivery, attempts: u32) -> bool {
+    delivery.attempt > attempts.max(SILENT_MAX) && is_silent(delivery) && !crate::mutant::is("silent-for-ever")
+}
+
+/// How long a suspect waits.
+pub(super) fn wait() -> Duration {
+    Duration::from_millis(fastrand::u64(WAIT_MS))
+}
+
+/// Lets one suspect of a runtime through at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(AtomicBool);
+
+impl Gate {
+    /// Lets the caller through, if nobody else is.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Pass> {
+        self.0.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).ok().map(|_| Pass(self.clone()))
+    }
+}
+
+/// Through the gate, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Pass(Arc<Gate>);
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(abe_loom)))]
+mod tests {
+    use super::*;
+    use crate::broker::{Failure, FailureKind, Token};
+    use crate::message::{Message, Payload};
+    use crate::topic::Topic;
+
+    fn delivery(attempt: u32, told: &[u32]) -> Delivery {
+        let failures = told.iter().map(|attempt| Failure::new(FailureKind::Error, *attempt, "told")).collect::<Vec<_>>();
+        let message = Message::new(Topic::new("a").unwrap(), 1, Payload::from_bytes("{}"));
+        Delivery { message, attempt, token: Token(1), failures: (!told.is_empty()).then(|| Arc::new(failures)) }
+    }
+
+    #[test]
+    fn who_failed_with_a_word_is_no_suspect() {
+        assert!(!is_suspect(&delivery(1, &[])) && !is_suspect(&delivery(2, &[])) && is_suspect(&delivery(3, &[])));
+        assert!(!is_suspect(&delivery(3, &[1, 2])) && is_suspect(&delivery(3, &[1])));
+        // Of many failures the first and the latest are kept.
+        assert!(!is_suspect(&delivery(90, &[1, 88, 89])) && !is_given_up(&delivery(90, &[1, 88, 89]), 3));
+        assert!(!is_given_up(&delivery(5, &[]), 3) && is_given_up(&delivery(6, &[]), 3));
+        assert!(!is_given_up(&delivery(6, &[]), 6) && is_given_up(&delivery(7, &[]), 6));
+    }
+
+    #[test]
+    fn one_is_let_through_at_a_time() {
+        let gate = Arc::new(Gate::default());
+        let pass = gate.enter();
+        assert!(pass.is_some() && gate.enter().is_none());
+        drop(pass);
+        assert!(gate.enter().is_some());
+    }
+}

@@ -1,0 +1,18 @@
+//! The cases on PostgreSQL.
+
+#[path = "../cases/batches.rs"]
+mod batches;
+#[path = "../cases/common.rs"]
+mod common;
+#[path = "../cases/inbox.rs"]
+mod inbox;
+#[path = "../cases/kills.rs"]
+mod kills;
+#[path = "../cases/outbox.rs"]
+mod outbox;
+mod own;
+mod place;
+#[path = "../cases/relay.rs"]
+mod relay;
+#[path = "../cases/transactions.rs"]
+mod transactions;

@@ -1,0 +1,17 @@
+//! The cases on SQLite.
+
+#[path = "../cases/batches.rs"]
+mod batches;
+#[path = "../cases/common.rs"]
+mod common;
+#[path = "../cases/inbox.rs"]
+mod inbox;
+#[path = "../cases/kills.rs"]
+mod kills;
+#[path = "../cases/outbox.rs"]
+mod outbox;
+mod place;
+#[path = "../cases/relay.rs"]
+mod relay;
+#[path = "../cases/transactions.rs"]
+mod transactions;

@@ -1,0 +1,17 @@
+use abe_events::sqlx::{self, Sqlite};
+use abe_events::{Result, Tx, event, subscribe};
+
+#[event(topic = "order", key = id)]
+#[derive(Clone)]
+pub struct Order {
+    id: u64,
+    total: f64,
+}
+
+#[subscribe]
+async fn handle(_order: &Order, tx: &Tx<Sqlite>) -> Result<()> {
+    sqlx::query("DELETE FROM orders").execute(&mut **tx).await?;
+    Ok(())
+}
+
+fn main() {}
