@@ -252,7 +252,11 @@ async fn bloat(server: &Server) -> Result {
         }
         let drained = began.elapsed();
         let what = if other.is_some() { "an unrelated transaction is open" } else { "alone" };
-        writeln!(out, "{what}: 100,000 stored in {stored:.1?} ({full}), drained in {drained:.1?}, slowest receive {slowest:.1?}; left: {}", sizes())?;
+        writeln!(
+            out,
+            "{what}: 100,000 stored in {stored:.1?} ({full}), drained in {drained:.1?}, slowest receive {slowest:.1?}; left: {}",
+            sizes()
+        )?;
     }
     broker.close().await?;
     Ok(())
