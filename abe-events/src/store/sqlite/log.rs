@@ -108,6 +108,9 @@ const STATUS: &str = "CASE WHEN EXISTS (SELECT 1 FROM abe_fate WHERE event = seq
     WHEN NOT EXISTS (SELECT 1 FROM abe_fate WHERE event = seq AND status = 0) \
     AND (SELECT count(*) FROM abe_fate WHERE event = seq AND status = 1) >= coalesce(deliveries, 1) THEN 1 ELSE 0 END";
 
+/// Event, group, name, status, retries, error, time.
+type FateColumns = (i64, String, String, i16, i32, Option<String>, i64);
+
 async fn find(store: &SqliteStore, filter: LogFilter) -> Result<Vec<LoggedEvent>> {
     let rows = select(&filter).build().fetch_all(&store.pool).await.map_err(not_stored)?;
     let mut events = BTreeMap::new();
@@ -131,8 +134,7 @@ async fn find(store: &SqliteStore, filter: LogFilter) -> Result<Vec<LoggedEvent>
     let seqs = json(&events.keys().collect::<Vec<_>>())?;
     let fates = "SELECT event, group_name, name, status, retries, error, at_ms FROM abe_fate \
                  JOIN abe_subscriber ON number = subscriber WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY event, number";
-    let fates: Vec<(i64, String, String, i16, i32, Option<String>, i64)> =
-        sqlx::query_as(fates).bind(seqs).fetch_all(&store.pool).await.map_err(not_stored)?;
+    let fates: Vec<FateColumns> = sqlx::query_as(fates).bind(seqs).fetch_all(&store.pool).await.map_err(not_stored)?;
     for (event, group, name, status, retries, error, at_ms) in fates {
         if let Some(event) = events.get_mut(&event) {
             event.fates.push(fate((group, name), status, retries, error, at_ms)?);

@@ -101,7 +101,7 @@ pub(super) async fn advise(pool: &SqlitePool) -> Result<()> {
     let ask = async |pragma: &'static str| -> Result<String, sqlx::Error> {
         // Some answer with a number, some with a word.
         let row = sqlx::query(pragma).fetch_one(pool).await?;
-        Ok(sqlx::Row::try_get::<String, _>(&row, 0).or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))?)
+        sqlx::Row::try_get::<String, _>(&row, 0).or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))
     };
     let both = async { Ok::<_, sqlx::Error>((ask("PRAGMA journal_mode").await?, ask("PRAGMA synchronous").await?)) };
     let (mode, synchronous) = both.await.map_err(|error| error::unusable(Kind::Sqlite, &error))?;
