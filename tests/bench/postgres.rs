@@ -235,7 +235,8 @@ async fn bloat(server: &Server) -> Result {
         }
         if round == 5 {
             other = None;
-            server.sql(&url, "VACUUM abe_events.delivery; VACUUM abe_events.message");
+            server.sql(&url, "VACUUM abe_events.delivery");
+            server.sql(&url, "VACUUM abe_events.message");
         }
         let began = Instant::now();
         for _ in 0..100 {
@@ -252,7 +253,11 @@ async fn bloat(server: &Server) -> Result {
         }
         let drained = began.elapsed();
         let what = if other.is_some() { "an unrelated transaction is open" } else { "alone" };
-        writeln!(out, "{what}: 100,000 stored in {stored:.1?} ({full}), drained in {drained:.1?}, slowest receive {slowest:.1?}; left: {}", sizes())?;
+        writeln!(
+            out,
+            "{what}: 100,000 stored in {stored:.1?} ({full}), drained in {drained:.1?}, slowest receive {slowest:.1?}; left: {}",
+            sizes()
+        )?;
     }
     broker.close().await?;
     Ok(())

@@ -136,3 +136,42 @@ async fn it_ends_with_its_owner() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_held_goes_on_once_it_is_open() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let port = proxy.port();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let stop = stop.clone();
+        clients.spawn(async move {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let text = format!("{number:>6}").repeat(1 + number * 40);
+            while !stop.is_cancelled() {
+                assert_eq!(ask(&mut client, &text).await.unwrap(), text);
+            }
+        });
+    }
+    let modes = [
+        Mode::FreezeUp,
+        Mode::Freeze,
+        Mode::FreezeDown,
+        Mode::Bytes,
+        Mode::Delay(Duration::from_millis(3)),
+        Mode::Throttle(20_000),
+        Mode::Open,
+    ];
+    for round in 0..84 {
+        proxy.set(modes[round * 5 % modes.len()]);
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    proxy.set(Mode::Open);
+    stop.cancel();
+    let all = async {
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap()
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), all).await.is_ok(), "some are stuck");
+}

@@ -33,6 +33,23 @@ pub(crate) async fn open_store(url: &str) -> Result<std::sync::Arc<dyn Database>
     }
 }
 
+/// Opens the store in the database of a broker's URL, some of whose parameters may be the broker's alone.
+pub(crate) async fn open_store_beside(broker: &str) -> Result<std::sync::Arc<dyn Database>> {
+    open_store(&without_brokers_own(broker)).await
+}
+
+fn without_brokers_own(url: &str) -> std::borrow::Cow<'_, str> {
+    #[cfg(feature = "postgres")]
+    if let Some((place, parameters)) = url.split_once('?').filter(|_| url.starts_with("postgres")) {
+        let name = |parameter: &str| parameter.split_once('=').map_or(parameter, |(name, _)| name).to_owned();
+        let both = |parameter: &&str| !crate::broker::postgres::OWN_PARAMETERS.contains(&name(parameter).as_str());
+        let parameters: Vec<&str> = parameters.split('&').filter(both).collect();
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        return format!("{place}{mark}{}", parameters.join("&")).into();
+    }
+    url.into()
+}
+
 /// Whether a broker's URL names a database that this build has a store for.
 pub(crate) fn is_store(url: &str) -> bool {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
@@ -51,4 +68,22 @@ pub(crate) fn is_one_file(broker: &str, store: &str) -> bool {
     }
     let _ = (broker, store);
     false
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_broker_s_alone_is_not_asked_of_the_store() {
+        for (url, beside) in [
+            ("postgres://u@h/d?timeout=5", "postgres://u@h/d"),
+            ("postgres://u@h/d?acks=relaxed&schema=ours&poll_ms=50&notify=off&pooler=on", "postgres://u@h/d?schema=ours&pooler=on"),
+            ("postgres://u@h/d?timeouts=5", "postgres://u@h/d?timeouts=5"),
+            ("postgres://u@h/d", "postgres://u@h/d"),
+            ("sqlite://a.db?synchronous=full", "sqlite://a.db?synchronous=full"),
+        ] {
+            assert_eq!(without_brokers_own(url), beside);
+        }
+    }
 }

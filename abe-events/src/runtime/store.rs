@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::monitor::OutboxMonitor;
 use crate::broker::Broker;
-use crate::connect::store::{is_one_file, is_store, open_store};
+use crate::connect::store::{is_one_file, is_store, open_store, open_store_beside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::States;
 use crate::inbox::{Inbox, MemoryInbox, Transactions};
@@ -53,7 +53,7 @@ impl Stored {
                 (database, url.is_some_and(|url| is_one_file(url, store)))
             }
             (Pool::None, None, Some(url)) if is_store(url) => {
-                let database = open_store(url).await.map_err(|error| error.context("opening the store in the broker's database"))?;
+                let database = open_store_beside(url).await.map_err(|error| error.context("opening the store in the broker's database"))?;
                 (database, is_one_file(url, url))
             }
             (Pool::None, None, _) => return Ok(Self::default()),

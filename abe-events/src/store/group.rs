@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// An error that several are told.
 type Told = (ErrorKind, String);
 
-/// What somebody wants to be written, and how he is told.
+/// Items, and who is to be told what came of them.
 type Waiting<T> = (Vec<T>, oneshot::Sender<Result<(), Told>>);
 
 /// Items on their way to a database, and who waits for them.

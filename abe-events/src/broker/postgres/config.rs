@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sql::postgres_url::{PostgresUrl, number, on_or_off, one_of};
 
 /// The parameters of a URL that only the broker has.
-const OWN: [&str; 4] = ["acks", "notify", "poll_ms", "timeout"];
+pub(crate) const OWN: [&str; 4] = ["acks", "notify", "poll_ms", "timeout"];
 
 /// When an acknowledgement counts as carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

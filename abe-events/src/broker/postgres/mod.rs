@@ -39,6 +39,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::Claims;
+pub(crate) use self::config::OWN as OWN_PARAMETERS;
 pub use self::config::{Acks, PostgresBrokerBuilder};
 use self::consumer::{PostgresConsumer, end};
 use self::db::Db;

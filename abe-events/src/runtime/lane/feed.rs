@@ -137,6 +137,7 @@ impl<'a> LaneFeed<'a> {
     /// Releases what was not started and carries out what is left to settle.
     pub(super) async fn finish(&mut self) {
         self.fetch.cancel();
+        self.renewal = None;
         while let Some((delivery, key)) = self.waiting.pop_front().map(|delivery| (delivery, None)).or_else(|| self.take_lent()) {
             let ended = if mutant::is("attempt-for-unstarted") { Ended::failed(FailureKind::Error, "shutdown") } else { Ended::Cancelled };
             self.done(delivery, key, ended);
@@ -198,13 +199,30 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
+    /// Lets go on what was asked of the broker before and is not waited for now. Left alone it would keep what it has, such as
+    /// a connection, and with some lanes of that kind nobody else would get one.
+    fn go_on(&mut self, cx: &mut Context<'_>) {
+        if !mutant::is("calls-left-alone") {
+            self.fetch.poll_underway(cx, &mut self.waiting);
+        }
+    }
+
     /// Waits for deliveries: `true` when there are some, `false` when the lane is to end.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.fetch.round_begins();
+        if let Some(renewal) = &mut self.renewal {
+            renewal.poll_underway(cx);
+        }
         // What is finished must not wait for what is still to come.
-        ready!(self.settling.poll_flush(cx));
+        if self.settling.poll_flush(cx).is_pending() {
+            self.go_on(cx);
+            return Poll::Pending;
+        }
         if self.is_over() {
             return Poll::Ready(false);
+        }
+        if !self.waiting.is_empty() {
+            return Poll::Ready(true);
         }
         // A lane that always finds something gives way now and then, or it would keep its thread from timers and signals.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
@@ -404,6 +422,7 @@ impl Feed for LaneFeed<'_> {
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
         // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
         let _ = self.settling.poll_flush(cx);
+        self.go_on(cx);
         if self.cancelled.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Interrupt::Cancelled);
         }

@@ -154,6 +154,20 @@ impl<'a> Fetch<'a> {
         }
     }
 
+    /// Lets a call that was begun come to its end, beside whatever else the lane waits for.
+    pub(super) fn poll_underway(&mut self, cx: &mut Context<'_>, into: &mut VecDeque<Delivery>) {
+        let Some(receiving) = &mut self.receiving else { return };
+        let Poll::Ready(received) = Pin::new(receiving).poll(cx) else { return };
+        self.receiving = None;
+        match received {
+            Ok(deliveries) => {
+                self.round_ends(deliveries.len());
+                into.extend(deliveries);
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
     #[cold]
     fn refused(&mut self, error: &Error) {
         if error.kind() == ErrorKind::Closed {

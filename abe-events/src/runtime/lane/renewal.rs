@@ -67,6 +67,12 @@ impl<'a> Renewal<'a> {
         if self.renewing.is_none() && !crate::mutant::is("no-renewal") && self.timer.as_mut().poll(cx).is_ready() {
             self.begin(waiting);
         }
+        self.poll_underway(cx);
+        if self.held.iter().any(|held| self.lost.contains(held)) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Lets a renewal that was begun come to its end, whether or not anything is held by now.
+    pub(super) fn poll_underway(&mut self, cx: &mut Context<'_>) {
         if let Some(renewing) = &mut self.renewing
             && let Poll::Ready(renewed) = renewing.as_mut().poll(cx)
         {
@@ -82,7 +88,6 @@ impl<'a> Renewal<'a> {
                 Err(error) => tracing::warn!(consumer = ?self.consumer, %error, "leases were not renewed; tried again before they end"),
             }
         }
-        if self.held.iter().any(|held| self.lost.contains(held)) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Asks for all that is held, and waits.
