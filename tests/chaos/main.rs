@@ -69,7 +69,7 @@ async fn scenes(args: &Args) -> Result<Vec<report::Row>> {
         "full" => Ok(full::run(args).await?.into_iter().collect()),
         "smoke" => Ok(vec![kills::on_sqlite(&Args { events: 3_000, kills: 4, ..args.clone() }).await?]),
         "short" => {
-            let mut rows = vec![kills::on_sqlite(&Args { events: 30_000, kills: 25, ..args.clone() }).await?, deadly::run(args).await?];
+            let mut rows = vec![kills::on_sqlite(&Args { events: 15_000, kills: 15, ..args.clone() }).await?, deadly::run(args).await?];
             rows.extend(full::run(args).await?);
             rows.extend(points::run(&Args { every: 101, ..args.clone() }).await?);
             Ok(rows)

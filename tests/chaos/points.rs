@@ -137,11 +137,17 @@ async fn count(args: &Args) -> Result<std::result::Result<Calls, Row>> {
     if !row.is_clean() {
         return Ok(Err(row));
     }
-    let mut counts: Vec<_> = threads.into_values().filter(|counts| counts.len() == 2).collect();
-    counts.sort_by_key(|counts| counts["pwrite64"]);
-    match (counts.pop(), counts.pop(), counts.pop()) {
-        (Some(writing), Some(making), None) => Ok(Ok(Calls { making, writing })),
-        _ => Err("the file is not written by two threads, or by other calls than are counted".into()),
+    // The first thread makes the file; of the others the broker's writes most, and the store's are fewer in each.
+    let mut threads: Vec<(u32, BTreeMap<&'static str, u64>)> = threads
+        .into_iter()
+        .filter(|(_, counts)| counts.len() == 2)
+        .filter_map(|(thread, counts)| Some((thread.parse().ok()?, counts)))
+        .collect();
+    threads.sort_by_key(|(thread, _)| *thread);
+    let mut threads = threads.into_iter().map(|(_, counts)| counts);
+    match (threads.next(), threads.max_by_key(|counts| counts["pwrite64"])) {
+        (Some(making), Some(writing)) => Ok(Ok(Calls { making, writing })),
+        _ => Err("the file is written by one thread, or by other calls than are counted".into()),
     }
 }
 

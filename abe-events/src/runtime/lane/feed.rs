@@ -199,14 +199,6 @@ impl<'a> LaneFeed<'a> {
         None
     }
 
-    /// Lets go on what was asked of the broker before and is not waited for now. Left alone it would keep what it has, such as
-    /// a connection, and with some lanes of that kind nobody else would get one.
-    fn go_on(&mut self, cx: &mut Context<'_>) {
-        if !mutant::is("calls-left-alone") {
-            self.fetch.poll_underway(cx, &mut self.waiting);
-        }
-    }
-
     /// Waits for deliveries: `true` when there are some, `false` when the lane is to end.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.fetch.round_begins();
@@ -215,7 +207,7 @@ impl<'a> LaneFeed<'a> {
         }
         // What is finished must not wait for what is still to come.
         if self.settling.poll_flush(cx).is_pending() {
-            self.go_on(cx);
+            self.fetch.poll_underway(cx, &mut self.waiting);
             return Poll::Pending;
         }
         if self.is_over() {
@@ -422,7 +414,7 @@ impl Feed for LaneFeed<'_> {
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
         // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
         let _ = self.settling.poll_flush(cx);
-        self.go_on(cx);
+        self.fetch.poll_underway(cx, &mut self.waiting);
         if self.cancelled.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Interrupt::Cancelled);
         }
