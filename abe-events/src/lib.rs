@@ -100,7 +100,7 @@ mod publisher;
 mod register;
 mod registry;
 pub mod runtime;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod store;
