@@ -72,6 +72,22 @@ async fn i36_a_handler_that_keeps_its_thread_is_found_by_the_watchdog() {
     runtime.stop().await;
 }
 
+#[subscribe(timeout = "2s")]
+async fn keeps_its_thread_a_little(order: &Ordered, notes: &Notes) {
+    std::thread::sleep(Duration::from_millis(100));
+    notes.add(order.number);
+}
+
+/// Handlers that follow one another without waiting are one stretch of user code, and yet none of them is taken for a stall.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i36_many_handlers_in_a_row_are_not_taken_for_one_that_keeps_its_thread() {
+    let notes = Notes::default();
+    let runtime = builder().handlers(handlers![keeps_its_thread_a_little]).state(notes.clone()).start().await.unwrap();
+    runtime.publish_all((0..30).map(Ordered::new)).await.unwrap();
+    until("the handlers are done", || notes.len() == 30).await;
+    assert_eq!(runtime.monitor().subscription("keeps_its_thread_a_little").unwrap().stalled, 0);
+}
+
 #[subscribe(blocking, timeout = "200ms", retry(attempts = 2, min = "1ms", max = "1ms"))]
 fn blocks(order: &Ordered, gate: &Gate, notes: &Notes) {
     gate.wait();
