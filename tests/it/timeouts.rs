@@ -54,12 +54,16 @@ async fn a_timeout_can_be_switched_off(bus: TestBus) {
 
 #[subscribe(timeout = "300ms")]
 async fn keeps_its_thread(order: &Ordered, notes: &Notes) {
-    // What a timeout cannot interrupt: a wait for something else, on the thread itself.
-    let until = std::time::Instant::now() + Duration::from_millis(1200);
+    keep_thread(Duration::from_millis(1200));
+    notes.add(order.number);
+}
+
+/// What a timeout cannot interrupt: a wait for something else, on the thread itself.
+fn keep_thread(time: Duration) {
+    let until = std::time::Instant::now() + time;
     while std::time::Instant::now() < until {
         std::hint::spin_loop();
     }
-    notes.add(order.number);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +78,7 @@ async fn i36_a_handler_that_keeps_its_thread_is_found_by_the_watchdog() {
 
 #[subscribe(timeout = "2s")]
 async fn keeps_its_thread_a_little(order: &Ordered, notes: &Notes) {
-    std::thread::sleep(Duration::from_millis(100));
+    keep_thread(Duration::from_millis(100));
     notes.add(order.number);
 }
 
