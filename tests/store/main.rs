@@ -5,7 +5,6 @@
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
-#[allow(unreachable_pub, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod server;
 #[cfg(feature = "sqlite")]
