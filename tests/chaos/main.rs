@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let args = Args::read(std::env::args().skip(1))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(if args.role.is_some() { 2 } else { 4 }).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(if args.role.is_some() { 2 } else { 4 }).enable_all().build()?;
     if let Some(role) = &args.role {
         let orders = orders(&args)?;
         return match role.as_str() {

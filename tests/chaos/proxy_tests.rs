@@ -168,6 +168,10 @@ async fn whatever_was_held_goes_on_once_it_is_open() {
     }
     proxy.set(Mode::Open);
     stop.cancel();
-    let all = async { while let Some(ended) = clients.join_next().await { ended.unwrap() } };
+    let all = async {
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap()
+        }
+    };
     assert!(tokio::time::timeout(Duration::from_secs(30), all).await.is_ok(), "some are stuck");
 }
