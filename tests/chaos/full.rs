@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &Args) -> Result<Option<Row>> {
     for _ in 0..TIMES {
         scene.workers(2)?;
         if scene.herd.count(Role::Publisher) == 0 {
-            scene.herd.start(Role::Publisher, 20_000, 0)?;
+            scene.herd.start(Role::Publisher, 6_000, 0)?;
         }
         tokio::time::sleep(Duration::from_millis(random.u64(300..900))).await;
         let ballast = disk.fill()?;

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use abe_events::broker::Broker;
-use abe_events::broker::sqlite::SqliteBroker;
 use futures_util::StreamExt;
 
 use crate::args::Args;
@@ -17,6 +15,7 @@ use crate::herd::Role;
 use crate::report::Row;
 use crate::scene::Scene;
 use crate::support::{Result, now, say};
+use crate::target::Target;
 
 const LEASE: Duration = Duration::from_millis(400);
 
@@ -110,7 +109,8 @@ fn points(calls: &Calls) -> Vec<Point> {
         let of = |(call, blow): (&'static str, Blow)| {
             (1..=counts.get(call).copied().unwrap_or(0)).map(move |number| Point { call, number, blow, fresh })
         };
-        blows.into_iter().flat_map(of).collect::<Vec<Point>>()
+        // Calls are counted by thread: whoever tries again in a new one to make the file would fail for ever.
+        blows.into_iter().filter(|(_, blow)| !fresh || *blow == Blow::Dies).flat_map(of).collect::<Vec<Point>>()
     };
     [(true, &calls.making), (false, &calls.writing)].into_iter().flat_map(of).collect()
 }
@@ -171,21 +171,21 @@ pub(crate) fn unsynced(trace: &str) -> Option<u64> {
     (answered > 0).then_some(unsynced)
 }
 
-/// A file that is made and empty.
+/// A folder with a file that is made and empty.
 struct Template(PathBuf);
 
 impl Template {
     async fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("abe-events-chaos-template-{}.db", std::process::id()));
-        let broker = SqliteBroker::builder(&path).open()?;
-        broker.close().await?;
-        Ok(Self(path))
+        let folder = crate::scene::folder("template")?;
+        // A whole runtime, whose store has tables of its own.
+        Target::sqlite(&folder).letters(&folder).await?;
+        Ok(Self(folder))
     }
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -235,7 +235,7 @@ async fn at(args: &Args, template: &Template, point: Point, began: Instant) -> R
     }
     let mut scene = scene(args)?;
     if !point.fresh {
-        std::fs::copy(&template.0, scene.folder.join("events.db"))?;
+        std::fs::copy(template.0.join("events.db"), scene.folder.join("events.db"))?;
     }
     let Point { call, number, blow, .. } = point;
     let inject = format!("inject={call}:{}:when={number}", blow.words());
