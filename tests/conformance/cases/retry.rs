@@ -75,18 +75,20 @@ pub(crate) async fn partial_batch(bench: &Bench<'_>) -> Check {
 /// A5: a retry is never early, late by no more than declared, and holds up nobody else where order is not asked for.
 pub(crate) async fn retry_delay(bench: &Bench<'_>) -> Check {
     let topic = bench.topic("orders")?;
+    // Long enough for a loaded machine to hand out the others meanwhile.
+    let delay = 8 * bench.long();
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 10);
     bench.publish(&sent).await?;
     let delivery = bench.take_one(&*consumer).await?;
     let failed = delivery.message.id().clone();
     let began = Instant::now();
-    bench.settle(&*consumer, delivery, retry_after(1, bench.long())).await?;
+    bench.settle(&*consumer, delivery, retry_after(1, delay)).await?;
     let others = bench.read(&*consumer, 9, bench.patience()).await?;
     ensure!(others.iter().all(|got| got.id() != &failed), "the retry came before the others");
-    ensure!(began.elapsed() < bench.long(), "the others waited for the retry");
-    let again = comes_when_due(bench, began, async {
-        Ok(within("the retry", bench.patience() + bench.long(), consumer.receive(0, 1, Vec::new())).await??)
+    ensure!(began.elapsed() < delay, "the others waited for the retry");
+    let again = comes_when_due(bench, began, delay, async {
+        Ok(within("the retry", bench.patience() + delay, consumer.receive(0, 1, Vec::new())).await??)
     })
     .await?;
     ensure!(again.message.id() == &failed, "{} came instead of the retry", again.message.id());
@@ -98,10 +100,15 @@ pub(crate) async fn retry_delay(bench: &Bench<'_>) -> Check {
     bench.nothing_comes(&*consumer).await
 }
 
-/// A delivery due [`Bench::long`] after `began`: not before, and not later than declared.
-async fn comes_when_due(bench: &Bench<'_>, began: Instant, delivery: impl Future<Output = Check<Vec<Delivery>>>) -> Check<Delivery> {
+/// A delivery due `delay` after `began`: not before, and not later than declared.
+async fn comes_when_due(
+    bench: &Bench<'_>,
+    began: Instant,
+    delay: Duration,
+    delivery: impl Future<Output = Check<Vec<Delivery>>>,
+) -> Check<Delivery> {
     let delivery = delivery.await?.pop().ok_or_else(|| Fault::from("no delivery"))?;
-    let (after, due) = (began.elapsed(), bench.long());
+    let (after, due) = (began.elapsed(), delay);
     ensure!(after >= due, "due after {due:?}, it came after {after:?}");
     ensure!(after <= due + bench.harness.tolerance(), "due after {due:?}, it came only after {after:?}");
     Ok(delivery)
@@ -131,7 +138,7 @@ pub(crate) async fn delayed_publish(bench: &Bench<'_>) -> Check {
     let first = bench.take_one(&*consumer).await?;
     ensure!(first.message.id() == messages[1].id(), "the delayed message came first");
     bench.ack(&*consumer, vec![first]).await?;
-    let late = comes_when_due(bench, began, async {
+    let late = comes_when_due(bench, began, bench.long(), async {
         Ok(within("the delayed message", bench.patience() + bench.long(), consumer.receive(0, 1, Vec::new())).await??)
     })
     .await?;
@@ -158,7 +165,7 @@ pub(crate) async fn release_is_no_attempt(bench: &Bench<'_>) -> Check {
     let delivery = bench.take_one(&*consumer).await?;
     let began = Instant::now();
     bench.settle(&*consumer, delivery, Verdict::Release { after: bench.long() }).await?;
-    let again = comes_when_due(bench, began, async {
+    let again = comes_when_due(bench, began, bench.long(), async {
         Ok(within("the released message", bench.patience() + bench.long(), consumer.receive(0, 1, Vec::new())).await??)
     })
     .await?;
