@@ -150,12 +150,13 @@ impl Drop for Place {
     }
 }
 
-/// Whether a program ended well, and the lines it printed.
+/// Whether a program ended well, and the lines it printed; with those of its errors if it did not.
 fn run(program: &mut Command) -> (bool, Vec<String>) {
     let output = program.output().expect("it runs");
-    let printed = String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    let mut printed = lines(&output.stdout);
     if !output.status.success() {
-        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        printed.extend(lines(&output.stderr));
     }
     (output.status.success(), printed)
 }

@@ -46,8 +46,9 @@
 //! }
 //! ```
 //!
-//! Delivery is at least once to every subscription that existed at the publish, as long as the process lives: this
-//! version carries events within one process, and nothing survives it.
+//! Delivery is at least once to every subscription that existed at the publish. What a stored event survives is the broker's:
+//! nothing beyond the process on `memory://`, a kill at any instant on `sqlite://` and `postgres://`. A handler that takes `Tx`
+//! has exactly one committed effect per event, as far as its effects are written through it.
 //!
 //! # Where to look
 //!
@@ -59,7 +60,8 @@
 //! | [`Error`], [`ErrorKind`], [`Classify`] | what went wrong, and whether trying again can help |
 //! | [`config`], [`policy`] | file, environment, and how a subscription behaves |
 //! | [`Message`], [`Id`], [`Headers`], [`Topic`], [`wire`] | an event as it travels, and as bytes |
-//! | [`broker`] | the seam for brokers, and the memory broker |
+//! | [`broker`] | the seam for brokers, and the brokers: memory, and by feature SQLite and PostgreSQL |
+//! | `Tx`, `Runtime::outbox`, `Runtime::event_log` | with a SQL store, by feature: transactions, outbox, event log |
 //! | `testing` | `#[abe_events::test]` and `TestBus`, with the feature of that name |
 //!
 //! The guide is in the repository's `docs/guide`: a first event, delivery, attributes, configuration, errors, testing,
@@ -98,7 +100,7 @@ mod publisher;
 mod register;
 mod registry;
 pub mod runtime;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod store;

@@ -207,7 +207,7 @@ impl Limits {
 
 /// How many messages of a topic use up one of the 128 things that tokio lets a task do before it must give way: so many that
 /// a burst seldom ends for that reason, and few enough that a loop without end does.
-const MESSAGES_PER_TURN: u64 = 16;
+const MESSAGES_PER_TURN: u64 = 4;
 
 /// How many of the 128 are used up when a thread's publishes see the next millisecond: a task that publishes through two
 /// of them computes for long, and a lane that it woke may wait for its thread.

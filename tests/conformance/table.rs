@@ -151,7 +151,8 @@ pub(crate) fn run(case: &'static Case, harness: Arc<dyn Harness>, size: Size) ->
         Clock::Real => tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build(),
     }
     .map_err(|error| error.to_string())?;
-    let limit = Duration::from_secs(if harness.clock() == Clock::Paused { 24 * 60 * 60 } else { 120 });
+    // Only to find what hangs: a thousand commits take minutes on a loaded machine.
+    let limit = Duration::from_secs(if harness.clock() == Clock::Paused { 24 * 60 * 60 } else { 600 });
     let task = runtime.spawn(async move {
         let bench = Bench::open(&*harness, size).await?;
         let lacks = (case.lacks)(bench.broker.capabilities());

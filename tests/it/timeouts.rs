@@ -54,12 +54,16 @@ async fn a_timeout_can_be_switched_off(bus: TestBus) {
 
 #[subscribe(timeout = "300ms")]
 async fn keeps_its_thread(order: &Ordered, notes: &Notes) {
-    // What a timeout cannot interrupt: a wait for something else, on the thread itself.
-    let until = std::time::Instant::now() + Duration::from_millis(1200);
+    keep_thread(Duration::from_millis(1200));
+    notes.add(order.number);
+}
+
+/// What a timeout cannot interrupt: a wait for something else, on the thread itself.
+fn keep_thread(time: Duration) {
+    let until = std::time::Instant::now() + time;
     while std::time::Instant::now() < until {
         std::hint::spin_loop();
     }
-    notes.add(order.number);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +74,22 @@ async fn i36_a_handler_that_keeps_its_thread_is_found_by_the_watchdog() {
     until("the handler is done", || notes.len() == 1).await;
     assert_eq!(runtime.monitor().subscription("keeps_its_thread").unwrap().stalled, 1);
     runtime.stop().await;
+}
+
+#[subscribe(timeout = "2s")]
+async fn keeps_its_thread_a_little(order: &Ordered, notes: &Notes) {
+    keep_thread(Duration::from_millis(100));
+    notes.add(order.number);
+}
+
+/// Handlers that follow one another without waiting are one stretch of user code, and yet none of them is taken for a stall.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i36_many_handlers_in_a_row_are_not_taken_for_one_that_keeps_its_thread() {
+    let notes = Notes::default();
+    let runtime = builder().handlers(handlers![keeps_its_thread_a_little]).state(notes.clone()).start().await.unwrap();
+    runtime.publish_all((0..30).map(Ordered::new)).await.unwrap();
+    until("the handlers are done", || notes.len() == 30).await;
+    assert_eq!(runtime.monitor().subscription("keeps_its_thread_a_little").unwrap().stalled, 0);
 }
 
 #[subscribe(blocking, timeout = "200ms", retry(attempts = 2, min = "1ms", max = "1ms"))]

@@ -1,11 +1,11 @@
 //! The SQL store: the durable inbox, `Tx`, the outbox and its relay. Every case runs on each database there is a feature
 //! for: the files of `cases/` are compiled once for each, with another `place` beside them.
-#![allow(unused_crate_dependencies, reason = "what one kind of test uses, another does not")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::duplicate_mod, reason = "the same cases, once for each database")]
 
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
-#[allow(unreachable_pub, reason = "each test binary uses a part of it")]
 #[path = "../support/postgres.rs"]
 mod server;
 #[cfg(feature = "sqlite")]

@@ -278,6 +278,10 @@ impl Server {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
+        if std::env::var_os("ABE_POSTGRES_UNSYNCED").is_some() {
+            // For long campaigns in which no server is killed.
+            command.args(["-c", "synchronous_commit=off"]);
+        }
         let mut child = command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("postgres");
         let end = Instant::now() + START;
         let url = self.url();

@@ -1,6 +1,7 @@
 //! A proxy between a client and a server that can lose what the server answers. Included by `#[path]`.
 
 #![allow(unreachable_pub, reason = "included from wherever it is needed")]
+#![allow(clippy::expect_used, reason = "a test that hands in another URL says so")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

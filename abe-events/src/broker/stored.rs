@@ -7,10 +7,10 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use super::{Failure, FailureKind};
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, Payload};
+use crate::error::Result;
+use crate::message::Message;
 use crate::topic::Topic;
-use crate::wire::{self, ReadOptions};
+use crate::wire::columns::attributes_of;
 
 /// What a message is counted with beside its payload, for the bytes of a queue.
 const OVERHEAD: i64 = 128;
@@ -51,36 +51,6 @@ impl Stored {
 /// What a message counts for in the bytes of a queue.
 pub(super) fn bytes_of(payload: usize) -> i64 {
     i64::try_from(payload).unwrap_or(i64::MAX / 2) + OVERHEAD
-}
-
-fn attributes_of(message: &Message) -> Result<Option<String>> {
-    if message.lineage().is_none() && message.headers().is_empty() {
-        return Ok(None);
-    }
-    let list = wire::attributes(message, "/abe-events/")?;
-    let list: Vec<(&str, &str)> = list.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
-    serde_json::to_string(&list).map(Some).map_err(|error| Error::new(ErrorKind::Encode, error.to_string()))
-}
-
-/// The message of such columns, or why nobody can read it.
-pub(super) fn build(
-    id: &str,
-    topic: &str,
-    version: u32,
-    time_ms: i64,
-    key: Option<CompactString>,
-    attributes: Option<&str>,
-    payload: Bytes,
-) -> Result<Message> {
-    if let Some(attributes) = attributes {
-        let list: Vec<(String, String)> =
-            serde_json::from_str(attributes).map_err(|error| Error::new(ErrorKind::Decode, error.to_string()))?;
-        // What was accepted at publish is handed out, whatever the limit is today.
-        let options = ReadOptions { payload_bytes_max: usize::MAX, ..ReadOptions::default() };
-        return wire::from_attributes(list, payload, &options);
-    }
-    let time = UNIX_EPOCH + Duration::from_millis(time_ms.cast_unsigned());
-    Ok(Message::new(Topic::new(topic)?, version, Payload::from_bytes(payload)).with_id(id.parse()?).with_time(time).with_key(key))
 }
 
 /// Failures as text: a JSON list of kind, text, attempt and time.
@@ -128,7 +98,8 @@ fn kind_of(word: &str) -> FailureKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Headers, Lineage};
+    use crate::message::{Headers, Lineage, Payload};
+    use crate::wire::columns::build;
 
     #[test]
     fn a_message_with_a_story_comes_back_whole() {

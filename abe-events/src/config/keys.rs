@@ -36,7 +36,7 @@ pub(super) const ROOT: &[Key<Config>] = &[
     Key {
         path: "event_log",
         expected: DURATION,
-        set: |to, value| duration(value).map(|ms| to.event_log = Some(Duration::from_millis(ms.into()))),
+        set: |to, value| duration(value).map(|ms| to.event_log = Some(Duration::from_millis(ms))),
     },
     Key { path: "store_first", expected: BOOLEAN, set: |to, value| value.boolean().map(|yes| to.store_first = yes) },
     Key { path: "output_buffer", expected: BUFFER, set: |to, value| integer(value, 1, 1_048_576).map(|n| to.output_buffer = Some(n)) },

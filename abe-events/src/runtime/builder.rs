@@ -229,11 +229,7 @@ impl RuntimeBuilder {
             None => Connected { broker: crate::connect::connect(&config.url).await?, owned: true },
         };
         let url = broker.owned.then_some(config.url.as_str());
-        let stored = if cfg!(any(feature = "sqlite", feature = "postgres")) || config.store.is_none() {
-            Stored::open(pool, config.store.as_deref(), url).await?
-        } else {
-            Stored::default()
-        };
+        let stored = Stored::open(pool, config.store.as_deref(), url).await?;
         stored.announce(&mut states);
         let started = launch::launch(&declared, config, &states, broker, Extras { observer, lease, stored: stored.clone() }).await;
         if started.is_err() {

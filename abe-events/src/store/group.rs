@@ -10,10 +10,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// An error that several are told.
 type Told = (ErrorKind, String);
 
+/// Items, and who is to be told what came of them.
+type Waiting<T> = (Vec<T>, oneshot::Sender<Result<(), Told>>);
+
 /// Items on their way to a database, and who waits for them.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
-    waiting: Mutex<Vec<(Vec<T>, oneshot::Sender<Result<(), Told>>)>>,
+    waiting: Mutex<Vec<Waiting<T>>>,
     /// Held by whoever writes.
     turn: tokio::sync::Mutex<()>,
 }
@@ -47,7 +50,7 @@ impl<T> Group<T> {
         drop(turn);
         for reply in replies {
             // Who has gone needs no answer.
-            let _ = reply.send(written.as_ref().map(|()| ()).map_err(|error| (error.kind(), error.to_string())));
+            let _ = reply.send(written.as_ref().copied().map_err(|error| (error.kind(), error.to_string())));
         }
         written
     }

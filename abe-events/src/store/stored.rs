@@ -1,13 +1,12 @@
 //! A message as columns, and back.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, Payload};
-use crate::topic::Topic;
-use crate::wire::{self, ReadOptions};
+use crate::error::Result;
+use crate::message::Message;
+use crate::wire::columns::{attributes_of, build};
 
 /// A message as it is stored in the outbox.
 #[derive(Debug, Clone)]
@@ -45,17 +44,8 @@ impl Row {
     ///
     /// For a row that somebody else wrote, and that is none.
     pub(super) fn message(&self) -> Result<Message> {
-        if let Some(attributes) = &self.attributes {
-            let list: Vec<(String, String)> =
-                serde_json::from_str(attributes).map_err(|error| Error::new(ErrorKind::Decode, error.to_string()))?;
-            // What was accepted is published, whatever the limit is today.
-            let options = ReadOptions { payload_bytes_max: usize::MAX, ..ReadOptions::default() };
-            return wire::from_attributes(list, self.payload.clone(), &options);
-        }
-        let time = UNIX_EPOCH + Duration::from_millis(self.time_ms.cast_unsigned());
-        let payload = Payload::from_bytes(self.payload.clone());
-        let message = Message::new(Topic::new(&self.topic)?, self.version.cast_unsigned(), payload);
-        Ok(message.with_id(self.id.parse()?).with_time(time).with_key(self.key.as_deref().map(Into::into)))
+        let (version, key) = (self.version.cast_unsigned(), self.key.as_deref().map(Into::into));
+        build(&self.id, &self.topic, version, self.time_ms, key, self.attributes.as_deref(), self.payload.clone())
     }
 
     pub(super) fn delay(&self) -> Duration {
@@ -63,19 +53,11 @@ impl Row {
     }
 }
 
-fn attributes_of(message: &Message) -> Result<Option<String>> {
-    if message.lineage().is_none() && message.headers().is_empty() {
-        return Ok(None);
-    }
-    let list = wire::attributes(message, "/abe-events/")?;
-    let list: Vec<(&str, &str)> = list.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
-    serde_json::to_string(&list).map(Some).map_err(|error| Error::new(ErrorKind::Encode, error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Headers, Lineage};
+    use crate::message::{Headers, Lineage, Payload};
+    use crate::topic::Topic;
 
     #[test]
     fn a_message_comes_back_whole() {

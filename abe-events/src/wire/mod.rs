@@ -38,6 +38,8 @@
 
 mod attributes;
 mod cloudevents;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod columns;
 mod envelope;
 mod header_value;
 #[cfg(test)]

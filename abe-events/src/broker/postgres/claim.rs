@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::super::fate::Fate;
 use super::super::seat;
-use super::super::stored::{build, failures_of};
+use super::super::stored::failures_of;
 use super::db::{Db, Sql, Values};
 use super::error::Fault;
 use super::live::{Live, Lives};
@@ -23,6 +23,7 @@ use super::queue::Queue;
 use super::settle::{Held, Settle};
 use crate::error::{Error, Result};
 use crate::message::Message;
+use crate::wire::columns::build;
 
 pub(super) type Claimed = seat::Claimed<Held>;
 

@@ -199,8 +199,10 @@ impl PostgresBroker {
         if spec.ordered {
             self.ordered.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
         }
+        // What waits for the first consumer here is counted as it stands; beside others nothing is counted twice.
+        let first = self.lives.get(number).is_none();
         let live = self.lives.live(number);
-        self.lives.count(&self.db, std::slice::from_ref(&live), false).await.map_err(|fault| fault.failed())?;
+        self.lives.count(&self.db, std::slice::from_ref(&live), first).await.map_err(|fault| fault.failed())?;
         let seat = Arc::new(Seat::new(ConsumerId(NEXT.fetch_add(1, Ordering::Relaxed)), spec, lease));
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         seats.retain(|(_, seat)| seat.strong_count() > 0);

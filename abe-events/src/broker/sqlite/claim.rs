@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::super::Failure;
 use super::super::fate::Fate;
 use super::super::seat;
-use super::super::stored::{build, bytes_of, failures_of};
+use super::super::stored::{bytes_of, failures_of};
 use super::error::Fault;
 use super::publish::is_busy;
 use super::settle::{Held, Settle};
@@ -22,6 +22,7 @@ use super::state::Tx;
 use super::writer::{Inbox, Work};
 use crate::error::Result;
 use crate::message::Message;
+use crate::wire::columns::build;
 
 /// How many leases that ended are taken back at once.
 const EXPIRED_MAX: usize = 64;

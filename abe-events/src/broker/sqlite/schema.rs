@@ -1,14 +1,12 @@
 //! Opening the file: how the connection is set up, and which tables must be there.
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::config::{SqliteBrokerBuilder, Synchronous};
 use super::error::{Fault, unusable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::sqlite_file;
 
 /// Each step leads from the version of its place to the next; steps are only ever added.
 const STEPS: &[&str] = &[include_str!("schema.sql")];
@@ -22,8 +20,7 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 /// Opens the file and brings its tables up to date.
 pub(super) fn open(builder: &SqliteBrokerBuilder) -> Result<Connection> {
     check_library(rusqlite::version_number())?;
-    check_path(&builder.path)?;
-    create(&builder.path)?;
+    sqlite_file::create(&builder.path)?;
     // No URIs: a `?` or `%` in a name is a part of the name.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&builder.path, flags).map_err(|fault| unusable(&fault))?;
@@ -48,32 +45,6 @@ fn check_library(version: i32) -> Result<()> {
         version % 1_000
     );
     Err(Error::new(ErrorKind::Unsupported, text))
-}
-
-/// What SQLite would take for a database in memory, or one that ends with its connection, is no file.
-fn check_path(path: &Path) -> Result<()> {
-    let text = path.to_string_lossy();
-    if text.is_empty() || text.starts_with(':') || text.starts_with("file:") {
-        let text = "sqlite: a path to a file is needed; for a broker in memory use `memory://`";
-        return Err(Error::new(ErrorKind::Config, text));
-    }
-    Ok(())
-}
-
-/// Makes the file for its owner only; SQLite gives what it puts beside it the same mode.
-fn create(path: &Path) -> Result<()> {
-    // Closing a file drops the process's locks on it, so no other opening may be under way.
-    static OPENING: Mutex<()> = Mutex::new(());
-    let _one = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_made) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(Error::new(ErrorKind::Broker, format!("sqlite: the file cannot be made: {}", error.kind()))),
-    }
 }
 
 fn set_up(connection: &Connection, builder: &SqliteBrokerBuilder) -> Result<(), Fault> {

@@ -28,7 +28,7 @@ pub(crate) struct LaneStats {
     /// Publishes of what handlers returned that began, and that ended.
     pub(crate) publishing: Count,
     pub(crate) published: Count,
-    /// How long attempts took; all of the first 1,024, then one in 16.
+    /// How long attempts took: of runs one each, of single deliveries all of the first 1,024 and then one in 16.
     pub(crate) latency: Histogram,
 }
 

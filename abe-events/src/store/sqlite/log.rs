@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::super::log::{LogFilter, LogStatus, LoggedEvent, NewCount, NewEvent, NewFate, Records, fate, logged};
+use super::super::log::{Fate, LogFilter, LogStatus, LoggedEvent, NewCount, NewEvent, NewFate, Records, fate, logged};
 use super::super::stored::Row;
 use super::super::{Kind, millis, within};
 use super::{SqliteStore, json, not_stored, now};
@@ -131,14 +132,23 @@ async fn find(store: &SqliteStore, filter: LogFilter) -> Result<Vec<LoggedEvent>
     let seqs = json(&events.keys().collect::<Vec<_>>())?;
     let fates = "SELECT event, group_name, name, status, retries, error, at_ms FROM abe_fate \
                  JOIN abe_subscriber ON number = subscriber WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY event, number";
-    let fates: Vec<(i64, String, String, i16, i32, Option<String>, i64)> =
-        sqlx::query_as(fates).bind(seqs).fetch_all(&store.pool).await.map_err(not_stored)?;
-    for (event, group, name, status, retries, error, at_ms) in fates {
+    let rows = sqlx::query(fates).bind(seqs).fetch_all(&store.pool).await.map_err(not_stored)?;
+    for row in &rows {
+        let (event, fate) = read_fate(row)?;
         if let Some(event) = events.get_mut(&event) {
-            event.fates.push(fate((group, name), status, retries, error, at_ms)?);
+            event.fates.push(fate);
         }
     }
     Ok(events.into_values().collect())
+}
+
+fn read_fate(row: &SqliteRow) -> Result<(i64, Fate)> {
+    let columns = || -> Result<_, sqlx::Error> {
+        let name = (row.try_get(1)?, row.try_get(2)?);
+        Ok((row.try_get(0)?, name, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?, row.try_get(6)?))
+    };
+    let (event, name, status, retries, error, at_ms) = columns().map_err(not_stored)?;
+    Ok((event, fate(name, status, retries, error, at_ms)?))
 }
 
 fn select(filter: &LogFilter) -> QueryBuilder<Sqlite> {

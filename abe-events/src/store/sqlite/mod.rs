@@ -65,7 +65,7 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, or makes it for its owner only, and brings its tables up to date.
     pub(crate) async fn open(settings: &Settings) -> Result<Self> {
-        schema::create(&settings.path)?;
+        crate::sql::sqlite_file::create(&settings.path)?;
         let durable = if settings.full { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
         let pool = pool(&settings.path, durable, CONNECTIONS);
         let quick = pool_of_one(&settings.path);

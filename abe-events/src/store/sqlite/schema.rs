@@ -1,7 +1,5 @@
-//! Opening the file: who may read it, and which tables must be there.
+//! Which tables must be there.
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -17,26 +15,6 @@ const LIBRARY_MIN: (u32, u32, u32) = (3, 51, 3);
 
 /// How often a file that others are opening at the same moment is tried again.
 const TRIES: u32 = 50;
-
-/// Makes the file for its owner only; SQLite gives what it puts beside it the same mode.
-pub(super) fn create(path: &Path) -> Result<()> {
-    let text = path.to_string_lossy();
-    if text.is_empty() || text.starts_with(':') || text.starts_with("file:") {
-        return Err(Error::new(ErrorKind::Config, "SQLite: a path to a file is needed for a store"));
-    }
-    // Closing a file drops the process's locks on it, so no other opening may be under way.
-    static OPENING: Mutex<()> = Mutex::new(());
-    let _one = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_made) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(Error::new(ErrorKind::Broker, format!("SQLite: the store's file cannot be made: {}", error.kind()))),
-    }
-}
 
 /// Brings the tables up to date, forward only, one process at a time.
 pub(super) async fn prepare(pool: &SqlitePool) -> Result<()> {
@@ -101,7 +79,7 @@ pub(super) async fn advise(pool: &SqlitePool) -> Result<()> {
     let ask = async |pragma: &'static str| -> Result<String, sqlx::Error> {
         // Some answer with a number, some with a word.
         let row = sqlx::query(pragma).fetch_one(pool).await?;
-        Ok(sqlx::Row::try_get::<String, _>(&row, 0).or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))?)
+        sqlx::Row::try_get::<String, _>(&row, 0).or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))
     };
     let both = async { Ok::<_, sqlx::Error>((ask("PRAGMA journal_mode").await?, ask("PRAGMA synchronous").await?)) };
     let (mode, synchronous) = both.await.map_err(|error| error::unusable(Kind::Sqlite, &error))?;

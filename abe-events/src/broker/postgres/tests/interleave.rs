@@ -18,6 +18,9 @@ use super::*;
 use crate::broker::fate::{Came, Fate};
 use crate::broker::stored::Stored;
 
+/// Keys of a subscription, in whose lines something is put.
+type Keys = Vec<(i32, Vec<u8>)>;
+
 /// Transactions of a schedule.
 const WRITERS: usize = 4;
 
@@ -97,7 +100,7 @@ impl Stage {
     }
 
     /// One step of a transaction; `mine` are the messages it has published so far, and the lines they stand in.
-    async fn act(&mut self, at: usize, step: Step, mine: &mut Vec<String>, lined: &mut Vec<(i32, Vec<u8>)>) {
+    async fn act(&mut self, at: usize, step: Step, mine: &mut Vec<String>, lined: &mut Keys) {
         self.step += 1;
         let text = match step {
             Step::Begin => "BEGIN",
@@ -124,7 +127,7 @@ impl Stage {
         }
     }
 
-    async fn publish(&mut self, at: usize, key: &str, mine: &mut Vec<String>, lined: &mut Vec<(i32, Vec<u8>)>) {
+    async fn publish(&mut self, at: usize, key: &str, mine: &mut Vec<String>, lined: &mut Keys) {
         let message = message(Some(key));
         let id = message.id().to_string();
         let works = [Publish::new(vec![Stored::of(&message).unwrap()], Duration::ZERO, oneshot::channel().0)];
@@ -195,7 +198,7 @@ impl Stage {
         let mut cursor = i64::MIN;
         let mut plans: Vec<Vec<Step>> = (0..WRITERS).map(|_| steps(&mut self.random)).collect();
         plans.iter_mut().for_each(|plan| plan.reverse());
-        let mut mine: Vec<(Vec<String>, Vec<(i32, Vec<u8>)>)> = vec![Default::default(); WRITERS];
+        let mut mine: Vec<(Vec<String>, Keys)> = vec![Default::default(); WRITERS];
         loop {
             let open: Vec<usize> = (0..WRITERS).filter(|at| !plans[*at].is_empty()).collect();
             let Some(at) = self.random.choice(&open).copied() else { break };
