@@ -399,7 +399,10 @@ impl Check<'_> {
                 self.findings.wrong("damaged", || format!("{:?}, a dead letter of {name}", letter.mark));
             }
             if !letter.mark.fate().is_dead() {
-                if letter.silent && letter.attempts >= SILENT_ENDS_MAX && letter.subscription != DEADLY {
+                // A transaction that cannot be had, since the database is locked or away, is a failed attempt like any other.
+                let denied = letter.subscription == ONCE && self.evidence.effects.is_some() && letter.attempts >= ATTEMPTS[ONCE];
+                let silent = letter.silent && letter.attempts >= SILENT_ENDS_MAX && letter.subscription != DEADLY;
+                if silent || denied {
                     self.findings.given_up += 1;
                 } else {
                     self.findings.wrong("buried alive", || format!("{letter:?} of {name}"));

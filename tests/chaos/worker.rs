@@ -152,7 +152,8 @@ pub(crate) async fn script(orders: Orders) -> Result {
     }
     runtime.settled().await;
     runtime.stop().await;
-    Ok(())
+    let total = runtime.monitor().total();
+    Ok(std::fs::write(status_of(&orders.folder, orders.process), format!("{} {} {}", total.pending, total.leases_lost, now()))?)
 }
 
 async fn publish(runtime: &Runtime, history: &History, marks: &[Mark]) -> Result {

@@ -160,7 +160,6 @@ impl<'a> LaneFeed<'a> {
                     self.stats.leases_lost.add(1);
                     renewal.let_go(token);
                     self.waiting.pop_front();
-                    self.pass = None;
                     continue;
                 }
                 renewal.hold(token);
@@ -461,7 +460,6 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn done(&mut self, delivery: Delivery, key: Option<InboxKey>, ended: Ended) {
-        self.pass = None;
         let ended = match &self.subscription.observer {
             Some(observer) => observer.after(self.subscription.name(), &delivery, ended),
             None => ended,
@@ -531,13 +529,16 @@ impl LaneFeed<'_> {
     /// Sees to it that a suspect runs alone: ready when the next that waits may start.
     fn poll_isolate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let attempts = self.subscription.policy.retry.attempts;
-        let is_next = |next: &Delivery| suspect::is_suspect(next) && !suspect::is_given_up(next, attempts);
-        if !self.waiting.front().is_some_and(is_next) {
+        let next = self.waiting.front();
+        if self.pass.as_ref().is_some_and(|pass| next.is_none_or(|next| !pass.is_of(next))) {
+            // It has run, and the next one might take its verdict along.
+            ready!(self.settling.poll_flush(cx));
             self.pass = None;
-            return Poll::Ready(());
         }
+        let is_next = |next: &Delivery| suspect::is_suspect(next) && !suspect::is_given_up(next, attempts);
+        let Some(next) = next.filter(|next| is_next(next)) else { return Poll::Ready(()) };
         if self.pass.is_none() {
-            self.pass = self.subscription.gate.enter();
+            self.pass = self.subscription.gate.enter(next);
             // Where no other suspect runs, this one stays; what it could take along does not.
             let stays = usize::from(self.pass.is_some());
             for delivery in self.waiting.split_off(stays) {

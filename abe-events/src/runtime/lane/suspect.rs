@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Token};
 
 /// How often a message may end without a word before it runs alone.
 const TOGETHER_MAX: u32 = 2;
@@ -47,26 +47,37 @@ pub(super) fn wait() -> Duration {
 pub(crate) struct Gate(AtomicBool);
 
 impl Gate {
-    /// Lets the caller through, if nobody else is.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Pass> {
-        self.0.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).ok().map(|_| Pass(self.clone()))
+    /// Lets a suspect through, if no other is.
+    pub(super) fn enter(self: &Arc<Self>, suspect: &Delivery) -> Option<Pass> {
+        let free = self.0.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        free.then(|| Pass { gate: self.clone(), token: suspect.token })
     }
 }
 
-/// Through the gate, until it is dropped.
+/// Through the gate, until it is dropped: once the suspect's verdict is stored, not before.
 #[derive(Debug)]
-pub(super) struct Pass(Arc<Gate>);
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    token: Token,
+}
+
+impl Pass {
+    /// Whether it is this one's.
+    pub(super) fn is_of(&self, delivery: &Delivery) -> bool {
+        self.token == delivery.token
+    }
+}
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+        self.gate.0.store(false, Ordering::Release);
     }
 }
 
 #[cfg(all(test, not(abe_loom)))]
 mod tests {
     use super::*;
-    use crate::broker::{Failure, FailureKind, Token};
+    use crate::broker::{Failure, FailureKind};
     use crate::message::{Message, Payload};
     use crate::topic::Topic;
 
@@ -89,9 +100,11 @@ mod tests {
     #[test]
     fn one_is_let_through_at_a_time() {
         let gate = Arc::new(Gate::default());
-        let pass = gate.enter();
-        assert!(pass.is_some() && gate.enter().is_none());
+        let (one, mut other) = (delivery(3, &[]), delivery(3, &[]));
+        other.token = Token(2);
+        let pass = gate.enter(&one);
+        assert!(pass.as_ref().is_some_and(|pass| pass.is_of(&one) && !pass.is_of(&other)) && gate.enter(&other).is_none());
         drop(pass);
-        assert!(gate.enter().is_some());
+        assert!(gate.enter(&other).is_some());
     }
 }
