@@ -1,7 +1,7 @@
 //! A backlog far larger than memory is meant to hold: it drains with bounded memory, and the store is as small as before.
 //!
 //! `ABE_BACKLOG` sets how many events (20,000); `ABE_BACKLOG=1000000 cargo test --release --test backlog` is the long form.
-#![expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that unwraps says where it failed, and its number is for people")]
 
 #[cfg(feature = "postgres")]
 #[path = "support/postgres.rs"]
@@ -36,7 +36,7 @@ struct Seen {
 
 #[subscribe(concurrency = 4)]
 async fn file(filed: &Filed, seen: &Seen) {
-    if seen.handled[filed.number].fetch_add(1, Ordering::Relaxed) == 0 && filed.number % 1_000 == 0 {
+    if seen.handled[filed.number].fetch_add(1, Ordering::Relaxed) == 0 && filed.number.is_multiple_of(1_000) {
         seen.resident_max.fetch_max(resident_bytes(), Ordering::Relaxed);
     }
 }
