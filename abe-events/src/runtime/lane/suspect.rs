@@ -83,7 +83,7 @@ mod tests {
 
     fn delivery(attempt: u32, told: &[u32]) -> Delivery {
         let failures = told.iter().map(|attempt| Failure::new(FailureKind::Error, *attempt, "told")).collect::<Vec<_>>();
-        let message = Message::new(Topic::new("a").unwrap(), 1, Payload::from_bytes("{}"));
+        let message = Message::new(Topic::from_static("a"), 1, Payload::from_bytes("{}"));
         Delivery { message, attempt, token: Token(1), failures: (!told.is_empty()).then(|| Arc::new(failures)) }
     }
 
