@@ -4,7 +4,7 @@
 //! cargo run --example outbox
 //! ```
 //!
-//! The broker here is in memory; the outbox is in the program's database. It prints:
+//! The broker here is in memory; the outbox is in the program's database. It prints the following, the second and third line in any order:
 //!
 //! ```text
 //! order 1 is stored
