@@ -136,7 +136,7 @@ pub(super) fn configured_names(config: &Config, planned: &[Planned], findings: &
     }
 }
 
-/// What can be configured, and is not part of this version: ignoring it would promise what is not there.
+/// What is configured, and this build cannot do: ignoring it would promise what is not there.
 pub(super) fn configured_parts(config: &Config, findings: &mut Vec<Finding>) {
     if config.store.is_some() && !cfg!(any(feature = "sqlite", feature = "postgres")) {
         let text = "`store` is configured, but this build has none; add the feature `sqlite` or `postgres` to abe-events in Cargo.toml";

@@ -80,7 +80,7 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// What was taken is handled, and a round to the broker begins. One clock read per chunk, not per message.
+    /// What was taken is handled, and a round to the broker begins. With its end two clock reads per chunk, none per message.
     pub(super) fn round_begins(&mut self) {
         if self.shared && self.round_began.is_none() {
             let now = Instant::now();
