@@ -16,8 +16,9 @@ pub(crate) const IN_FLIGHT: [u64; 7] = [128, 64, 256, 64, 64, 64, 128];
 /// How many samples of what is wrong are kept.
 const SAMPLES: usize = 5;
 
-/// A verdict written this long before its process was killed is taken to have been carried out.
-const SETTLED_NS: u64 = 1_000_000_000;
+/// A verdict written this long before its process was killed is taken to have been carried out: so long does a broker wait
+/// for a file that others keep locked.
+const SETTLED_NS: u64 = 5_000_000_000;
 
 /// A verdict written so shortly before its process was killed may have been cut off.
 const LATELY_NS: u64 = 100_000_000;
@@ -392,7 +393,9 @@ impl Check<'_> {
             }
             seen.letter = true;
             let (done, faulted) = (seen.done, seen.faulted);
-            if done > 0 && !faulted {
+            // In a transaction, done is what is in the ledger: its commit may have failed.
+            let in_transaction = letter.subscription == ONCE && self.evidence.effects.is_some();
+            if done > 0 && !faulted && !in_transaction {
                 self.findings.wrong("done and dead", || format!("{:?} in {name}", letter.mark));
             }
             if !letter.whole {
@@ -477,7 +480,11 @@ impl Check<'_> {
                     self.findings.effects_twice += 1;
                     self.findings.wrong("effect twice", || format!("{mark:?} stands {} times in the ledger", found[index]));
                 }
-                if found[index] == 0 && mark.class() == Class::Once && self.stored[index] == Stored::Yes && !self.seen[ONCE][index].letter {
+                let seen = self.seen[ONCE][index];
+                if found[index] > 0 && seen.letter && seen.done > 0 && !seen.faulted {
+                    self.findings.wrong("done and dead", || format!("{mark:?} is in the ledger, and a dead letter"));
+                }
+                if found[index] == 0 && mark.class() == Class::Once && self.stored[index] == Stored::Yes && !seen.letter {
                     self.findings.wrong("effect lost", || format!("{mark:?} is not in the ledger"));
                 }
             }

@@ -236,6 +236,10 @@ fn an_event_has_one_effect() {
     story("none", &[]).breaks("effect lost");
     story("made-up", &[900, 901]).breaks("phantom");
     story("stranger", &[900, 990]).breaks("phantom");
+    // Its commit failed, and it was given up: no effect. With one, it was not.
+    let dead = |effects: &[u32]| story("dead", effects).letter(ONCE, 900, ATTEMPTS[ONCE]);
+    assert!(dead(&[]).is_clean());
+    dead(&[900]).breaks("done and dead");
 }
 
 #[test]

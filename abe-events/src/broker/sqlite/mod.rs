@@ -15,6 +15,7 @@ mod consumer;
 mod error;
 mod letters;
 mod live;
+mod lock;
 mod publish;
 mod schema;
 mod settle;
@@ -126,7 +127,7 @@ impl SqliteBroker {
     fn open_with(builder: &SqliteBrokerBuilder) -> Result<Self> {
         let connection = schema::open(builder)?;
         let inbox = Arc::new(Inbox::default());
-        Writer::start(connection, inbox.clone())
+        Writer::start(connection, inbox.clone(), builder.busy_timeout)
             .map_err(|error| Error::new(ErrorKind::Broker, format!("sqlite: no thread can be started: {error}")))?;
         let durability = match builder.synchronous {
             Synchronous::Full => Durability::PowerLoss,

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Fault, not_stored, of_commit};
+use super::lock::Turns;
 use super::state::{State, Tx};
 use crate::error::{Error, Result};
 
@@ -109,12 +110,14 @@ pub(super) struct Writer {
     /// When something falls due, by subscription; lanes are woken then.
     due: std::collections::BTreeMap<i64, i64>,
     next_poll: Instant,
+    turns: Turns,
 }
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(connection: Connection, inbox: Arc<Inbox>) -> std::io::Result<()> {
-        let mut writer = Self { connection, state: State::default(), inbox, due: Default::default(), next_poll: Instant::now() };
+    pub(super) fn start(connection: Connection, inbox: Arc<Inbox>, busy_timeout: Duration) -> std::io::Result<()> {
+        let (due, next_poll, turns) = (Default::default(), Instant::now(), Turns::new(busy_timeout));
+        let mut writer = Self { connection, state: State::default(), inbox, due, next_poll, turns };
         std::thread::Builder::new().name("abe-sqlite".to_owned()).spawn(move || {
             // Whoever waits for the end learns of it even if the thread panics; what it was asked is dropped, hence unknown.
             let _ended = writer.inbox.ended.clone().drop_guard();
@@ -167,7 +170,10 @@ impl Writer {
         }
         self.next_poll = Instant::now() + Duration::from_millis(fastrand::u64(POLL_MS));
         match self.state.refresh(&self.connection) {
-            Ok(true) => self.state.lives.values().for_each(|live| live.wake(usize::MAX)),
+            Ok(true) => {
+                self.turns.others_wrote();
+                self.state.lives.values().for_each(|live| live.wake(usize::MAX));
+            }
             Ok(false) => {}
             Err(fault) => tracing::warn!(error = %not_stored(&fault), "the sqlite file cannot be read, trying again"),
         }
@@ -206,8 +212,10 @@ impl Writer {
     fn try_transact(&mut self, works: &mut [Box<dyn Work>]) -> Result<(), Undone> {
         let connection = &self.connection;
         let run = |sql: &str| connection.prepare_cached(sql)?.execute([]);
-        run("BEGIN IMMEDIATE").map_err(Undone::Begin)?;
-        self.state.refresh(connection).map_err(Undone::Begin)?;
+        self.turns.begin(connection).map_err(Undone::Begin)?;
+        if self.state.refresh(connection).map_err(Undone::Begin)? {
+            self.turns.others_wrote();
+        }
         let before = connection.total_changes();
         let mut tx = Tx { connection, state: &mut self.state, now: now(), ready: Default::default(), due: Default::default() };
         for work in works {
@@ -217,6 +225,7 @@ impl Writer {
         self.state.flush(connection).map_err(Undone::Within)?;
         let forgotten = crate::mutant::is("sqlite-commit-forgotten") && fastrand::u32(0..50) == 0;
         run(if forgotten { "ROLLBACK" } else { "COMMIT" }).map_err(Undone::Commit)?;
+        self.turns.ended();
         if forgotten {
             self.state.forget();
         }
