@@ -42,6 +42,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("runtime", 4),
     ("__private", 5),
     ("cli", 5),
+    ("conformance", 5),
     ("doctests", 5),
     ("ops", 5),
     ("private", 5),

@@ -63,6 +63,7 @@
 //! | [`broker`] | the seam for brokers, and the brokers: memory, and by feature SQLite and PostgreSQL |
 //! | `Tx`, `Runtime::outbox`, `Runtime::event_log` | with a SQL store, by feature: transactions, outbox, event log |
 //! | `testing` | `#[abe_events::test]` and `TestBus`, with the feature of that name |
+//! | `conformance` | the suite that holds a broker of your own to the seam's promises, with the feature of that name |
 //!
 //! The guide is in the repository's `docs/guide`: a first event, delivery, attributes, configuration, errors, testing,
 //! shutdown, the wire. `docs/guarantees.md` lists every claim with the test that proves it.
@@ -75,6 +76,7 @@
 //! | `sqlite` | no | the broker and the [store](RuntimeBuilder::store) in a SQLite file |
 //! | `postgres` | no | the broker and the store in a PostgreSQL database |
 //! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
+//! | `conformance` | no | the conformance suite, for brokers of your own; for `dev-dependencies` |
 //! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |
 #![doc(test(attr(deny(warnings), allow(unused, unused_crate_dependencies))))]
 
@@ -83,6 +85,8 @@
 pub mod __private;
 pub mod broker;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod connect;
 mod contract;
 #[cfg(doctest)]

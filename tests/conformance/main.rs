@@ -1,14 +1,13 @@
-//! The conformance suite: what a broker promises, written once against the seam and run against every broker.
+//! The conformance suite, `abe_events::conformance`, run against every broker of ours.
 //!
-//! [`table`] lists the cases, [`bench`] holds what they work with, `memory` runs them against the memory broker, and
-//! once by its general way and once by its shorter ones (`shortcut`), and
-//! `mutants` proves them: each broker with a deliberate fault must fail at least one named case.
+//! `memory` runs each case by name against the memory broker, and once more by its shorter ways (`shortcut`), `sqlite` and
+//! `postgres` run it on their stores; `page` holds docs/backends.md to what they found. `mutants` proves the cases: each
+//! broker with a deliberate fault must fail at least one that is named; `suite` proves what runs them.
 //! `ABE_CONFORMANCE=stress` runs the full numbers.
 
-mod bench;
-mod cases;
 mod memory;
 mod mutants;
+mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -17,4 +16,24 @@ mod server;
 mod shortcut;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod table;
+mod suite;
+
+use std::io::Write;
+
+use abe_events::conformance::{Backend, Report, Suite};
+
+/// Runs all cases from a test that has no runtime.
+fn run_all(backend: impl Backend) -> Report {
+    run(Suite::new(backend))
+}
+
+/// Runs a suite from a test that has no runtime.
+fn run(suite: Suite) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(suite.run())
+}
+
+/// Prints past the test harness, which would keep it to itself.
+fn say(report: &Report) {
+    let _ = writeln!(std::io::stdout(), "{report}");
+}

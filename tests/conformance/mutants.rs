@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abe_events::broker::{
-    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Delivery, Depth, Failure, FailureKind,
-    Messages, Outgoing, PublishFailure, Published, Settled, Settlement, SubscriptionSpec, Token, Verdict,
+    Answer, Broker, Capabilities, Consumer, ConsumerId, DeadLetter, DeadLetterFilter, DeadLetters, Delivery, Depth, Durability, Failure,
+    FailureKind, Messages, Outgoing, PublishFailure, Published, Settled, Settlement, SubscriptionSpec, Token, Verdict,
 };
+use abe_events::conformance::{Backend, Clock, Outcome, Size, Suite};
 use abe_events::policy::WhenFull;
-use abe_events::{Headers, Id, Message, Name, Payload, Result};
+use abe_events::{BoxError, Headers, Id, Message, Name, Payload, Result};
 
-use crate::bench::{Boxed, Check, Clock, Harness, Size, single};
 use crate::memory::PAUSED;
-use crate::table::{CASES, Outcome, run};
+use crate::run;
 
 /// What a mutant does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,7 @@ enum Sin {
     PurgesTooMuch,
     ForgetsEarlierFailures,
     SharesOneLock,
+    ForgetsOnRestart,
 }
 
 /// What a mutant remembers.
@@ -73,6 +74,7 @@ struct Memory {
 struct Mutant {
     sin: Sin,
     inner: Arc<dyn Broker>,
+    declared: Capabilities,
     count: AtomicU64,
     closed: AtomicBool,
     lock: Arc<tokio::sync::Semaphore>,
@@ -88,7 +90,7 @@ struct MutantConsumer {
 
 impl Broker for Mutant {
     fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+        &self.declared
     }
 
     fn subscribe<'a>(&'a self, spec: &'a SubscriptionSpec) -> Answer<'a, Result<Arc<dyn Consumer>>> {
@@ -128,7 +130,11 @@ impl Broker for Mutant {
 impl Mutant {
     fn of(sin: Sin, inner: Arc<dyn Broker>) -> Arc<dyn Broker> {
         let lock = Arc::new(tokio::sync::Semaphore::new(1));
-        Arc::new(Self { sin, inner, count: AtomicU64::new(0), closed: AtomicBool::new(false), lock })
+        let mut declared = inner.capabilities().clone();
+        if sin == Sin::ForgetsOnRestart {
+            declared.durability = Durability::Restart;
+        }
+        Arc::new(Self { sin, inner, declared, count: AtomicU64::new(0), closed: AtomicBool::new(false), lock })
     }
 
     async fn publish_wrong(&self, outgoing: Outgoing) -> Result<Published, PublishFailure> {
@@ -181,6 +187,11 @@ fn swap_neighbours(messages: &mut [Message]) {
 fn cut(message: Message) -> Message {
     let bytes = message.payload().to_bytes().unwrap_or_default();
     with_payload(&message, Payload::from_bytes(bytes.slice(..bytes.len().min(64 * 1024))))
+}
+
+/// One message on its way.
+fn single(message: Message) -> Outgoing {
+    Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin: None }
 }
 
 /// As text does that ends where a NUL stands.
@@ -364,37 +375,21 @@ impl MutantConsumer {
 /// Opens mutants of the memory broker.
 struct Mutants(Sin);
 
-impl Harness for Mutants {
-    fn title(&self) -> &'static str {
+impl Backend for Mutants {
+    fn name(&self) -> &str {
         "a mutant"
     }
 
-    fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>> {
-        Box::pin(async move { Ok(Mutant::of(self.0, PAUSED.open().await?)) })
+    fn open<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Arc<dyn Broker>, BoxError>> {
+        Answer::later(async move { Ok(Mutant::of(self.0, PAUSED.open(storage).await?)) })
+    }
+
+    fn open_without_dead_letters<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Option<Arc<dyn Broker>>, BoxError>> {
+        Answer::later(async move { Ok(PAUSED.open_without_dead_letters(storage).await?.map(|inner| Mutant::of(self.0, inner))) })
     }
 
     fn clock(&self) -> Clock {
         PAUSED.clock()
-    }
-
-    fn tolerance(&self) -> Duration {
-        PAUSED.tolerance()
-    }
-
-    fn lease(&self) -> Duration {
-        PAUSED.lease()
-    }
-
-    fn usual_lease(&self) -> Option<Duration> {
-        PAUSED.usual_lease()
-    }
-
-    fn repeats(&self) -> bool {
-        PAUSED.repeats()
-    }
-
-    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>> {
-        Box::pin(async move { Ok(PAUSED.open_without_dead_letters().await?.map(|inner| Mutant::of(self.0, inner))) })
     }
 }
 
@@ -404,11 +399,12 @@ macro_rules! noticed {
         #[test]
         fn $test() {
             for name in [$(stringify!($case)),+] {
-                let case = CASES.iter().find(|case| case.name == name).expect("a case of the table");
-                match run(case, Arc::new(Mutants(Sin::$sin)), Size::Short) {
-                    Err(_noticed) => {}
-                    Ok(Outcome::Pass) => panic!("{name} let {:?} pass", Sin::$sin),
-                    Ok(Outcome::NotApplicable(why)) => panic!("{name} did not even run: {why}"),
+                let report = run(Suite::new(Mutants(Sin::$sin)).size(Size::Short).only(name));
+                let [row] = report.rows() else { panic!("{name} is no case") };
+                match &row.outcome {
+                    Outcome::Fail(_noticed) => {}
+                    Outcome::Pass => panic!("{name} let {:?} pass", Sin::$sin),
+                    Outcome::NotApplicable(why) => panic!("{name} did not even run: {why}"),
                 }
             }
         }
@@ -452,4 +448,5 @@ noticed! {
     purging_too_much_is_noticed: PurgesTooMuch by dead_letter_purged;
     forgetting_failures_is_noticed: ForgetsEarlierFailures by dead_letter_kept_whole;
     sharing_one_lock_is_noticed: SharesOneLock by real_parallelism;
+    forgetting_on_restart_is_noticed: ForgetsOnRestart by survives_a_restart;
 }

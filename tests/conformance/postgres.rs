@@ -1,88 +1,92 @@
 //! The suite against the PostgreSQL broker: each case in a database of its own, on the wall clock.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use abe_events::broker::Broker;
+use abe_events::BoxError;
 use abe_events::broker::postgres::PostgresBroker;
+use abe_events::broker::{Answer, Broker};
+use abe_events::conformance::{Backend, Report};
 
-use crate::bench::{Boxed, Check, Clock, Harness, Size};
 use crate::server::Server;
-use crate::table::run_all;
+use crate::{run_all, say};
 
-/// Opens brokers on databases of a private server.
+/// Opens brokers on databases of a private server, which goes with them when the tests end.
 struct Postgres {
-    title: &'static str,
+    name: &'static str,
     server: &'static Server,
     parameters: &'static str,
 }
 
 impl Postgres {
-    async fn broker(&self) -> Check<(Arc<dyn Broker>, String)> {
-        let server = self.server;
-        let url = tokio::task::spawn_blocking(|| server.database("conformance")).await?;
+    /// The database of this name, made if it is not there.
+    async fn database(&self, storage: &str) -> Result<String, BoxError> {
+        let (server, name) = (self.server, storage.to_owned());
+        let made = tokio::task::spawn_blocking(move || {
+            let known = server.sql(&server.url(), &format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'"));
+            if known == "0" { server.try_sql(&server.url(), &format!("CREATE DATABASE {name}")).map(drop) } else { Ok(()) }
+        });
+        made.await??;
+        Ok(self.server.url_of(storage))
+    }
+
+    async fn broker(&self, url: &str) -> Result<Arc<dyn Broker>, BoxError> {
         let broker = PostgresBroker::builder(&format!("{url}?connections=6{}", self.parameters))?.open().await?;
-        Ok((Arc::new(broker), url))
+        Ok(Arc::new(broker))
     }
 }
 
-impl Harness for Postgres {
-    fn title(&self) -> &'static str {
-        self.title
+impl Backend for Postgres {
+    fn name(&self) -> &str {
+        self.name
     }
 
-    fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>> {
-        Box::pin(async { Ok(self.broker().await?.0) })
+    fn open<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Arc<dyn Broker>, BoxError>> {
+        Answer::later(async { self.broker(&self.database(storage).await?).await })
     }
 
-    fn clock(&self) -> Clock {
-        Clock::Real
+    fn remove<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<(), BoxError>> {
+        Answer::later(async move {
+            let (server, name) = (self.server, storage.to_owned());
+            let drop_it = move || server.try_sql(&server.url(), &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).map(drop);
+            Ok(tokio::task::spawn_blocking(drop_it).await??)
+        })
     }
 
-    fn tolerance(&self) -> Duration {
-        // How late a loaded machine may be; nothing waits for it.
-        Duration::from_secs(10)
-    }
-
-    fn lease(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-
-    fn usual_lease(&self) -> Option<Duration> {
-        Some(Duration::from_secs(30))
-    }
-
-    fn repeats(&self) -> bool {
-        false
-    }
-
-    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>> {
-        Box::pin(async {
-            let (broker, url) = self.broker().await?;
+    fn open_without_dead_letters<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Option<Arc<dyn Broker>>, BoxError>> {
+        Answer::later(async {
+            let url = self.database(storage).await?;
+            let broker = self.broker(&url).await?;
             let server = self.server;
             let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no more''; END'; \
                           CREATE TRIGGER refuse BEFORE INSERT ON abe_events.dead_letter FOR EACH ROW EXECUTE FUNCTION refuse()";
-            tokio::task::spawn_blocking(move || server.sql(&url, refuse)).await?;
+            tokio::task::spawn_blocking(move || server.try_sql(&url, refuse)).await??;
             Ok(Some(broker))
         })
     }
 }
 
-fn hold(title: &'static str, parameters: &'static str) {
-    let Some(server) = Server::shared() else { return };
-    let (table, failed) = run_all(&(Arc::new(Postgres { title, server, parameters }) as Arc<dyn Harness>), Size::from_env());
-    crate::memory::say(&table);
-    assert_eq!(failed, 0, "{table}");
+/// What the suite found, once for all tests that look at it; `None` where no server is installed.
+pub(crate) fn report() -> Option<&'static Report> {
+    static REPORT: OnceLock<Option<Report>> = OnceLock::new();
+    REPORT.get_or_init(|| found("postgres, a database for each case", "")).as_ref()
+}
+
+fn found(name: &'static str, parameters: &'static str) -> Option<Report> {
+    Some(run_all(Postgres { name, server: Server::shared()?, parameters }))
 }
 
 /// Prints the table, and fails by what it says.
 #[test]
 fn table() {
-    hold("postgres, a database for each case", "");
+    let Some(report) = report() else { return };
+    say(report);
+    report.assert();
 }
 
 /// The same as behind a pooler that hands each transaction to any session: nothing is prepared, and nobody listens.
 #[test]
 fn table_as_behind_a_pooler() {
-    hold("postgres, as behind a pooler, acks relaxed", "&pooler=transaction&acks=relaxed");
+    let Some(report) = found("postgres, as behind a pooler, acks relaxed", "&pooler=transaction&acks=relaxed") else { return };
+    say(&report);
+    report.assert();
 }

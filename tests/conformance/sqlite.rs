@@ -1,74 +1,53 @@
-//! The suite against the SQLite broker: each case on files of its own, on the wall clock.
+//! The suite against the SQLite broker: each case on a file of its own, on the wall clock.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use abe_events::broker::Broker;
+use abe_events::BoxError;
 use abe_events::broker::sqlite::SqliteBroker;
+use abe_events::broker::{Answer, Broker};
+use abe_events::conformance::{Backend, Report};
 
-use crate::bench::{Boxed, Check, Clock, Harness, Size};
-use crate::table::run_all;
+use crate::{run_all, say};
 
-/// Opens brokers on files in a folder that goes with it.
-struct Sqlite {
-    folder: PathBuf,
-    next: AtomicU64,
-}
+/// Opens brokers on files of the system's folder for such.
+struct Sqlite;
 
 impl Sqlite {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("abe-events-conformance-{}", std::process::id()));
-        // Without it the first case says that no file can be made.
-        let _ = std::fs::create_dir_all(&folder);
-        Self { folder, next: AtomicU64::new(0) }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.join(format!("{}.db", self.next.fetch_add(1, Ordering::SeqCst)))
+    fn path(storage: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("{storage}.db"))
     }
 }
 
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Harness for Sqlite {
-    fn title(&self) -> &'static str {
+impl Backend for Sqlite {
+    fn name(&self) -> &str {
         "sqlite, a file for each case"
     }
 
-    fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>> {
-        Box::pin(async { Ok(Arc::new(SqliteBroker::builder(self.path()).open()?) as Arc<dyn Broker>) })
+    fn open<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Arc<dyn Broker>, BoxError>> {
+        Answer::later(async { Ok(Arc::new(SqliteBroker::builder(Self::path(storage)).open()?) as Arc<dyn Broker>) })
     }
 
-    fn clock(&self) -> Clock {
-        Clock::Real
+    fn remove<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<(), BoxError>> {
+        let path = Self::path(storage).into_os_string();
+        let remove = || {
+            for end in ["", "-wal", "-shm"] {
+                let mut file = path.clone();
+                file.push(end);
+                match std::fs::remove_file(file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        Answer::ready(remove())
     }
 
-    fn tolerance(&self) -> Duration {
-        // How late a loaded machine may be; nothing waits for it.
-        Duration::from_secs(10)
-    }
-
-    fn lease(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-
-    fn usual_lease(&self) -> Option<Duration> {
-        Some(Duration::from_secs(30))
-    }
-
-    fn repeats(&self) -> bool {
-        false
-    }
-
-    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>> {
-        Box::pin(async {
-            let path = self.path();
+    fn open_without_dead_letters<'a>(&'a self, storage: &'a str) -> Answer<'a, Result<Option<Arc<dyn Broker>>, BoxError>> {
+        Answer::later(async {
+            let path = Self::path(storage);
             let broker = SqliteBroker::builder(&path).open()?;
             let other = abe_events::broker::sqlite::__rusqlite::Connection::open(&path)?;
             other.busy_timeout(Duration::from_secs(10))?;
@@ -79,10 +58,15 @@ impl Harness for Sqlite {
     }
 }
 
+/// What the suite found, once for all tests that look at it.
+pub(crate) fn report() -> &'static Report {
+    static REPORT: OnceLock<Report> = OnceLock::new();
+    REPORT.get_or_init(|| run_all(Sqlite))
+}
+
 /// Prints the table, and fails by what it says.
 #[test]
 fn table() {
-    let (table, failed) = run_all(&(Arc::new(Sqlite::new()) as Arc<dyn Harness>), Size::from_env());
-    crate::memory::say(&table);
-    assert_eq!(failed, 0, "{table}");
+    say(report());
+    report().assert();
 }

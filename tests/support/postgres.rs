@@ -173,7 +173,7 @@ impl Server {
         self.url_of("postgres")
     }
 
-    fn url_of(&self, database: &str) -> String {
+    pub fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 

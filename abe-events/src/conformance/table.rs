@@ -1,14 +1,13 @@
-//! The table of cases, how one is run, and how the results are printed.
+//! The table of cases: number, name, where it is written, and the capability it needs.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::future::Future;
+use std::pin::Pin;
 
-use abe_events::broker::{Capabilities, StartPosition};
-
-use crate::bench::{Bench, Boxed, Check, Clock, Harness, Size};
-use crate::cases;
+use super::Outcome;
+use super::bench::Bench;
+use super::cases;
+use super::tools::Check;
+use crate::broker::{Capabilities, Durability, StartPosition};
 
 /// One promise, put to the test.
 pub(crate) struct Case {
@@ -19,20 +18,11 @@ pub(crate) struct Case {
     /// The capability it needs, if the broker lacks it.
     pub(crate) lacks: fn(&Capabilities) -> Option<&'static str>,
     /// The case itself.
-    pub(crate) run: for<'a, 'b> fn(&'a Bench<'b>) -> Boxed<'a, Check<Outcome>>,
-}
-
-/// How a case that did not fail ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It held.
-    Pass,
-    /// It does not apply, and why.
-    NotApplicable(&'static str),
+    pub(crate) run: for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = Check<Outcome>> + Send + 'a>>,
 }
 
 /// What a case may return: nothing, or an outcome of its own.
-pub(crate) trait IntoOutcome {
+trait IntoOutcome {
     /// The outcome.
     fn into_outcome(self) -> Outcome;
 }
@@ -69,10 +59,18 @@ fn wildcards(capabilities: &Capabilities) -> Option<&'static str> {
     (!capabilities.wildcards).then_some("wildcards")
 }
 
-/// The one list of cases: hands it to a macro, so that the table and the tests cannot drift apart.
-macro_rules! for_each_case {
-    ($then:ident) => {
-        $then! {
+fn lasting(capabilities: &Capabilities) -> Option<&'static str> {
+    (capabilities.durability < Durability::Restart).then_some("durability: restart")
+}
+
+/// The one list of cases: hands it to a macro, after what that macro is to know besides, so that the table and the tests
+/// cannot drift apart.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ([$($then:tt)+] [$($besides:tt)*]) => {
+        $($then)+! {
+            [$($besides)*]
             "1" publish_subscribe in delivery, always;
             "2" concurrent_subscribe in delivery, always;
             "3" concurrent_subscribe_multiple_topics in delivery, always;
@@ -122,13 +120,13 @@ macro_rules! for_each_case {
             "S11" wildcards_match in groups, wildcards;
             "S12" order_waits_for_retry in order, ordered;
             "S13" hostile_inputs in hostile, always;
+            "S14" survives_a_restart in restart, lasting;
         }
     };
 }
-pub(crate) use for_each_case;
 
 macro_rules! table {
-    ($($id:literal $name:ident in $module:ident, $gate:ident;)*) => {
+    ([] $($id:literal $name:ident in $module:ident, $gate:ident;)*) => {
         /// All cases.
         pub(crate) const CASES: &[Case] = &[$(Case {
             id: $id,
@@ -138,67 +136,10 @@ macro_rules! table {
         }),*];
     };
 }
-for_each_case!(table);
+__conformance_cases!([table] []);
 
-/// Runs a case on a runtime of its own, with the harness's clock.
-///
-/// # Errors
-///
-/// Why it failed; a panic and a hang count as failures.
-pub(crate) fn run(case: &'static Case, harness: Arc<dyn Harness>, size: Size) -> Result<Outcome, String> {
-    let runtime = match harness.clock() {
-        Clock::Paused => tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build(),
-        Clock::Real => tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build(),
-    }
-    .map_err(|error| error.to_string())?;
-    // Only to find what hangs: a thousand commits take minutes on a loaded machine.
-    let limit = Duration::from_secs(if harness.clock() == Clock::Paused { 24 * 60 * 60 } else { 600 });
-    let task = runtime.spawn(async move {
-        let bench = Bench::open(&*harness, size).await?;
-        let lacks = (case.lacks)(bench.broker.capabilities());
-        match lacks {
-            Some(capability) => Ok(Outcome::NotApplicable(capability)),
-            None => (case.run)(&bench).await,
-        }
-    });
-    let ended = runtime.block_on(async { tokio::time::timeout(limit, task).await });
-    runtime.shutdown_background();
-    match ended {
-        Err(_late) => Err(format!("did not end within {limit:?}")),
-        Ok(Err(panic)) => Err(format!("panicked: {panic}")),
-        Ok(Ok(Err(fault))) => Err(fault.0),
-        Ok(Ok(Ok(outcome))) => Ok(outcome),
-    }
-}
-
-/// Runs all cases and answers the printed table and how many failed.
-///
-/// On the wall clock eight at a time, as they mostly wait; each has a broker and a runtime of its own.
-pub(crate) fn run_all(harness: &Arc<dyn Harness>, size: Size) -> (String, usize) {
-    let next = AtomicUsize::new(0);
-    let results: Mutex<BTreeMap<usize, Result<Outcome, String>>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..if harness.clock() == Clock::Real { 8 } else { 1 } {
-            scope.spawn(|| {
-                while let at = next.fetch_add(1, Ordering::SeqCst)
-                    && let Some(case) = CASES.get(at)
-                {
-                    let result = run(case, harness.clone(), size);
-                    results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let failed = CASES.len() - results.values().filter(|result| result.is_ok()).count();
-    let line = |(at, result): (&usize, &Result<Outcome, String>)| {
-        let verdict = match result {
-            Ok(Outcome::Pass) => "pass".to_owned(),
-            Ok(Outcome::NotApplicable(why)) => format!("n/a ({why})"),
-            Err(fault) => format!("FAIL {fault}"),
-        };
-        format!("  {:<4} {:<40} {verdict}\n", CASES[*at].id, CASES[*at].name)
-    };
-    let lines: String = results.iter().map(line).collect();
-    (format!("conformance of {} ({size:?})\n{lines}  {} cases, {failed} failed\n", harness.title(), CASES.len()), failed)
+/// The cases of a name or a number, or else all whose name contains the text.
+pub(crate) fn selected(part: &str) -> Vec<&'static Case> {
+    let exact: Vec<&Case> = CASES.iter().filter(|case| case.name == part || case.id == part).collect();
+    if exact.is_empty() { CASES.iter().filter(|case| case.name.contains(part)).collect() } else { exact }
 }

@@ -1,16 +1,16 @@
 //! Several subscriptions: each gets everything from its start on, and none feels another.
 
-use abe_events::broker::StartPosition;
-use abe_events::{ErrorKind, Message, Name, TopicPattern};
+use crate::broker::StartPosition;
+use crate::{ErrorKind, Message, Name, TopicPattern};
 
-use crate::bench::{Bench, Check, Got, ensure, give_up, is_kind, message, numbered, retry_now, same_ids, within};
+use crate::conformance::bench::{Bench, Check, Got, ensure, give_up, is_kind, message, numbered, retry_now, same_ids, within};
 
 /// 14: who starts at the earliest message gets what was published before it came.
-pub(crate) async fn new_subscriber_receives_old_messages(bench: &Bench<'_>) -> Check {
+pub(crate) async fn new_subscriber_receives_old_messages(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut published = numbered(&topic, 1);
     bench.publish(&published).await?;
-    let mut readers: Vec<(std::sync::Arc<dyn abe_events::broker::Consumer>, usize)> = Vec::new();
+    let mut readers: Vec<(std::sync::Arc<dyn crate::broker::Consumer>, usize)> = Vec::new();
     for round in 0..3 {
         let next = numbered(&topic, 1);
         bench.publish(&next).await?;
@@ -28,7 +28,7 @@ pub(crate) async fn new_subscriber_receives_old_messages(bench: &Bench<'_>) -> C
 }
 
 /// 16: two groups, one handler name: each group gets everything.
-pub(crate) async fn consumer_groups(bench: &Bench<'_>) -> Check {
+pub(crate) async fn consumer_groups(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let specs = [bench.spec_in_group("billing", "reader", &topic)?, bench.spec_in_group("shipping", "reader", &topic)?];
     for spec in &specs {
@@ -44,7 +44,7 @@ pub(crate) async fn consumer_groups(bench: &Bench<'_>) -> Check {
 }
 
 /// A26: a new subscription starts where it was told; a start the broker does not offer is refused.
-pub(crate) async fn start_position(bench: &Bench<'_>) -> Check {
+pub(crate) async fn start_position(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let old = numbered(&topic, 3);
     // Somebody must hold the old messages, or there is nothing to start from.
@@ -69,11 +69,11 @@ pub(crate) async fn start_position(bench: &Bench<'_>) -> Check {
 }
 
 /// A30: one group holds a message and takes nothing more; another reads a thousand meanwhile.
-pub(crate) async fn slow_group(bench: &Bench<'_>) -> Check {
+pub(crate) async fn slow_group(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut slow = bench.spec_in_group("slow", "reader", &topic)?;
     slow.unsettled_max = 1;
-    slow.lease = Some(10 * (bench.harness.lease() + bench.patience()));
+    slow.lease = Some(10 * (bench.backend.lease() + bench.patience()));
     let slow = bench.consumer(&slow).await?;
     let fast = bench.consumer(&bench.spec_in_group("fast", "reader", &topic)?).await?;
     let sent = numbered(&topic, 1_000);
@@ -92,7 +92,7 @@ pub(crate) async fn slow_group(bench: &Bench<'_>) -> Check {
 }
 
 /// S3: one subscription's retry and dead letter are not another's.
-pub(crate) async fn fates_are_separate(bench: &Bench<'_>) -> Check {
+pub(crate) async fn fates_are_separate(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let left = bench.consumer(&bench.spec("left", &topic)?).await?;
     let right = bench.consumer(&bench.spec("right", &topic)?).await?;
@@ -114,7 +114,7 @@ pub(crate) async fn fates_are_separate(bench: &Bench<'_>) -> Check {
 }
 
 /// S11: `*` is one segment, `>` is the rest, several patterns that match are still one delivery.
-pub(crate) async fn wildcards_match(bench: &Bench<'_>) -> Check {
+pub(crate) async fn wildcards_match(bench: &Bench) -> Check {
     let topics = [bench.topic("eu.created")?, bench.topic("us.created")?, bench.topic("eu.paid.late")?, bench.topic("done")?];
     let base = bench.topic("x")?.as_str().trim_end_matches(".x").to_owned();
     let expected: [(&str, &[&str], &[usize]); 3] =

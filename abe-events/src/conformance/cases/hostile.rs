@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use abe_events::{Error, ErrorKind, HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers, Message, NAME_BYTES_MAX, Topic};
+use crate::{Error, ErrorKind, HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers, Message, NAME_BYTES_MAX, Topic};
 
-use crate::bench::{Bench, Check, Got, ensure, message, numbered, single, within};
-use crate::cases::delivery::unchanged;
+use crate::conformance::bench::{Bench, Check, Got, ensure, message, numbered, single, within};
+use crate::conformance::cases::delivery::unchanged;
 
 /// How many inputs there are at least; a list that shrinks is noticed.
 const INPUTS_MIN: usize = 150;
 
 /// S13: hostile payloads, keys, ids, headers, times and sizes come back as they were or are refused with a reason, names
 /// that somebody would act on are refused, and what follows is not disturbed.
-pub(crate) async fn hostile_inputs(bench: &Bench<'_>) -> Check {
+pub(crate) async fn hostile_inputs(bench: &Bench) -> Check {
     let topic = bench.topic("hostile")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let mut inputs: Vec<Result<Message, Error>> = Vec::new();
@@ -48,7 +48,7 @@ pub(crate) async fn hostile_inputs(bench: &Bench<'_>) -> Check {
 }
 
 /// The message, if the broker stored it; nothing, if it said why not.
-async fn stored(bench: &Bench<'_>, message: Message) -> Check<Option<Message>> {
+async fn stored(bench: &Bench, message: Message) -> Check<Option<Message>> {
     let shown = format!("{:?}", message.payload());
     match within(&shown, bench.patience(), bench.broker.publish(single(message.clone()))).await? {
         Ok(published) => {
@@ -73,7 +73,7 @@ fn explained(error: &Error) -> Check {
     Ok(())
 }
 
-fn payloads(bench: &Bench<'_>) -> Vec<Vec<u8>> {
+fn payloads(bench: &Bench) -> Vec<Vec<u8>> {
     let largest = bench.broker.capabilities().payload_bytes_max.min(1024 * 1024);
     let mut all: Vec<Vec<u8>> = JSON.iter().map(|text| text.as_bytes().to_vec()).collect();
     all.extend(texts().map(String::into_bytes));

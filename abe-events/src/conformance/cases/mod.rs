@@ -1,4 +1,4 @@
-//! The cases, by what they are about. Each is a function of a [`Bench`](crate::bench::Bench) and knows no broker.
+//! The cases, by what they are about. Each is a function of a [`Bench`](crate::conformance::bench::Bench) and knows no broker.
 
 pub(crate) mod bounds;
 pub(crate) mod closing;
@@ -8,4 +8,5 @@ pub(crate) mod groups;
 pub(crate) mod hostile;
 pub(crate) mod lease;
 pub(crate) mod order;
+pub(crate) mod restart;
 pub(crate) mod retry;

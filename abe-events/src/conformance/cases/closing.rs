@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use abe_events::broker::{Answer, Settlement, Verdict};
-use abe_events::{ErrorKind, Message};
+use crate::broker::{Answer, Settlement, Verdict};
+use crate::{ErrorKind, Message};
 
-use crate::bench::{Bench, Check, Fault, Got, ensure, is_kind, message, numbered, same_sets, single, within};
+use crate::conformance::bench::{Bench, Check, Fault, Got, ensure, is_kind, message, numbered, same_sets, single, within};
 
 /// 6: readers come, read a part, and close, twice each; in the end nothing is missing.
-pub(crate) async fn continue_after_close(bench: &Bench<'_>) -> Check {
+pub(crate) async fn continue_after_close(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn continue_after_close(bench: &Bench<'_>) -> Check {
 }
 
 /// 7: ten consumers open and close at once; the subscription is none the worse.
-pub(crate) async fn concurrent_close(bench: &Bench<'_>) -> Check {
+pub(crate) async fn concurrent_close(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn concurrent_close(bench: &Bench<'_>) -> Check {
 
 /// 12: a delivery ends with its ack, or with its consumer: after a close from elsewhere a waiting receive ends, and a late
 /// settlement changes nothing.
-pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench<'_>) -> Check {
+pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.leased("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
@@ -94,7 +94,7 @@ pub(crate) async fn delivery_ends_with_its_consumer(bench: &Bench<'_>) -> Check 
 }
 
 /// 13: a receive that is dropped while it waits takes no message along.
-pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
+pub(crate) async fn cancelled_receive(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
@@ -113,7 +113,7 @@ pub(crate) async fn cancelled_receive(bench: &Bench<'_>) -> Check {
         }
     }
     // No lease is waited for: what was dropped is there at once.
-    let short = bench.harness.lease() / 2;
+    let short = bench.backend.lease() / 2;
     let got = bench.read(&*consumer, sent.len(), short.min(bench.patience())).await?;
     same_sets(sent.iter().map(Message::id), got.iter().map(Got::id))?;
     ensure!(got.iter().all(|got| got.attempt == 1), "a dropped receive was counted as an attempt");
@@ -134,7 +134,7 @@ async fn ask<T>(answer: &mut Answer<'_, T>, times: usize) -> Option<T> {
 }
 
 /// A1: of fifty one is acked and one is under way when the consumer closes: the next gets exactly the other forty-nine.
-pub(crate) async fn ack_part_then_close(bench: &Bench<'_>) -> Check {
+pub(crate) async fn ack_part_then_close(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.leased("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
@@ -158,7 +158,7 @@ pub(crate) async fn ack_part_then_close(bench: &Bench<'_>) -> Check {
 }
 
 /// A11: after close everything is refused, and closing again, at once or later, succeeds.
-pub(crate) async fn after_close(bench: &Bench<'_>) -> Check {
+pub(crate) async fn after_close(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;

@@ -1,17 +1,16 @@
 //! What failed for good: kept whole, found, handed back, thrown away, and never lost on the way there.
 
-use abe_events::Message;
-use abe_events::broker::{DeadLetterFilter, Settlement};
+use crate::Message;
+use crate::broker::{DeadLetterFilter, Settlement};
 
-use crate::bench::{Bench, Check, Fault, ensure, give_up, numbered, retry_now, same_sets, within};
-use crate::table::Outcome;
+use crate::conformance::Outcome;
+use crate::conformance::bench::{Bench, Check, Fault, ensure, give_up, numbered, retry_now, same_sets, within};
 
 /// A8: if the dead letter cannot be stored, the message stays with its subscription.
-pub(crate) async fn dead_letter_refused(bench: &Bench<'_>) -> Check<Outcome> {
-    let Some(broker) = bench.harness.open_without_dead_letters().await? else {
-        return Ok(Outcome::NotApplicable("the harness cannot make dead letters fail"));
+pub(crate) async fn dead_letter_refused(bench: &Bench) -> Check<Outcome> {
+    let Some(bench) = bench.without_dead_letters().await? else {
+        return Ok(Outcome::NotApplicable("the backend has no broker that cannot store dead letters"));
     };
-    let bench = bench.on(broker);
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 1);
@@ -31,7 +30,7 @@ pub(crate) async fn dead_letter_refused(bench: &Bench<'_>) -> Check<Outcome> {
 }
 
 /// S4: a dead letter holds the message, its subscription, how often it was tried, and every failure, oldest first.
-pub(crate) async fn dead_letter_kept_whole(bench: &Bench<'_>) -> Check {
+pub(crate) async fn dead_letter_kept_whole(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     let consumer = bench.consumer(&spec).await?;
@@ -58,10 +57,7 @@ pub(crate) async fn dead_letter_kept_whole(bench: &Bench<'_>) -> Check {
 }
 
 /// Two subscriptions of one topic, all messages dead in both.
-async fn all_dead(
-    bench: &Bench<'_>,
-    n: usize,
-) -> Check<([std::sync::Arc<dyn abe_events::broker::Consumer>; 2], [abe_events::Name; 2], Vec<Message>)> {
+async fn all_dead(bench: &Bench, n: usize) -> Check<([std::sync::Arc<dyn crate::broker::Consumer>; 2], [crate::Name; 2], Vec<Message>)> {
     let topic = bench.topic("orders")?;
     let specs = [bench.spec("left", &topic)?, bench.spec("right", &topic)?];
     let consumers = [bench.consumer(&specs[0]).await?, bench.consumer(&specs[1]).await?];
@@ -76,7 +72,7 @@ async fn all_dead(
 }
 
 /// S5: a replay hands dead letters back to their own subscription only, oldest first, with the same id and a fresh count.
-pub(crate) async fn dead_letter_replayed(bench: &Bench<'_>) -> Check {
+pub(crate) async fn dead_letter_replayed(bench: &Bench) -> Check {
     let ([left, right], [left_name, _], sent) = all_dead(bench, 3).await?;
     let store = bench.broker.dead_letters();
     ensure!(store.count().await? == 6, "one per subscription and message are 6 dead letters, not {}", store.count().await?);
@@ -94,7 +90,7 @@ pub(crate) async fn dead_letter_replayed(bench: &Bench<'_>) -> Check {
 }
 
 /// S6: a purge throws away exactly those meant.
-pub(crate) async fn dead_letter_purged(bench: &Bench<'_>) -> Check {
+pub(crate) async fn dead_letter_purged(bench: &Bench) -> Check {
     let ([left, right], [left_name, right_name], sent) = all_dead(bench, 3).await?;
     let store = bench.broker.dead_letters();
     let one = DeadLetterFilter { subscription: Some(left_name), id: Some(sent[1].id().clone()), ..Default::default() };

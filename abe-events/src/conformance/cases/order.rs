@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use abe_events::broker::{Consumer, Settlement, Verdict};
-use abe_events::{Id, Message};
+use crate::broker::{Consumer, Settlement, Verdict};
+use crate::{Id, Message};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Check, Clock, Fault, Got, ensure, keyed, numbered, retry_after, within};
+use crate::conformance::Clock;
+use crate::conformance::bench::{Bench, Check, Fault, Got, ensure, keyed, numbered, retry_after, within};
 
 /// 5: of two messages of one key the second waits until the first is settled.
-pub(crate) async fn no_ack(bench: &Bench<'_>) -> Check {
+pub(crate) async fn no_ack(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     spec.ordered = true;
@@ -31,7 +32,7 @@ pub(crate) async fn no_ack(bench: &Bench<'_>) -> Check {
 }
 
 /// 9: sixteen keys, read by several consumers at once: each key in the order it was published.
-pub(crate) async fn publish_subscribe_in_order(bench: &Bench<'_>) -> Check {
+pub(crate) async fn publish_subscribe_in_order(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     spec.ordered = true;
@@ -62,7 +63,7 @@ fn in_order<'m>(sent: &'m [Message], got: impl Iterator<Item = &'m Message>) -> 
 }
 
 /// A14: eight competing consumers with a handler of 50 ms: at least four handlers at once.
-pub(crate) async fn real_parallelism(bench: &Bench<'_>) -> Check {
+pub(crate) async fn real_parallelism(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -114,7 +115,7 @@ impl Ledger {
 
 /// A15: sixteen keys of a hundred messages on eight lanes, handlers of any length, one key's head failing twice:
 /// order per key holds, no key runs twice at once, and the failing key delays no other.
-pub(crate) async fn order_per_key_under_concurrency(bench: &Bench<'_>) -> Check {
+pub(crate) async fn order_per_key_under_concurrency(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     (spec.ordered, spec.lanes) = (true, 8);
@@ -139,7 +140,7 @@ pub(crate) async fn order_per_key_under_concurrency(bench: &Bench<'_>) -> Check 
     let done = ledger.done();
     in_order(&sent, done.iter())?;
     // On the wall clock a slow machine may take longer for the others than the retry waits.
-    if bench.harness.clock() == Clock::Paused {
+    if bench.backend.clock() == Clock::Paused {
         let head = done.iter().position(|message| message.id() == sent[0].id()).ok_or("the failing head was never handled")?;
         ensure!(head == 1_500, "{} messages of other keys waited for the failing key", 1_500 - head);
     }
@@ -173,7 +174,7 @@ async fn work(lane: u32, consumer: Arc<dyn Consumer>, head: Id, delay: Duration,
 }
 
 /// A16: one publisher, one consumer, a thousand messages: no inversion, though nobody asked for order.
-pub(crate) async fn order_of_one_publisher(bench: &Bench<'_>) -> Check {
+pub(crate) async fn order_of_one_publisher(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 1_000);
@@ -195,7 +196,7 @@ pub(crate) async fn order_of_one_publisher(bench: &Bench<'_>) -> Check {
 
 /// S12: while the head of a key waits for its retry nothing of that key is handed out, everything else is; and a
 /// dead letter of the head lets the key go on.
-pub(crate) async fn order_waits_for_retry(bench: &Bench<'_>) -> Check {
+pub(crate) async fn order_waits_for_retry(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     spec.ordered = true;
@@ -208,9 +209,9 @@ pub(crate) async fn order_waits_for_retry(bench: &Bench<'_>) -> Check {
     bench.publish(&free).await?;
     bench.settle(&*consumer, head, retry_after(1, bench.long())).await?;
     let others = bench.read(&*consumer, free.len(), bench.patience()).await?;
-    crate::bench::same_sets(free.iter().map(Message::id), others.iter().map(Got::id))?;
+    crate::conformance::bench::same_sets(free.iter().map(Message::id), others.iter().map(Got::id))?;
     let head = within("the retry", bench.patience() + bench.long(), consumer.receive(0, 2, Vec::new())).await??.remove(0);
     ensure!(head.message.id() == slow[0].id(), "the key went on without its head");
-    bench.settle(&*consumer, head, crate::bench::give_up(2, "enough")).await?;
+    bench.settle(&*consumer, head, crate::conformance::bench::give_up(2, "enough")).await?;
     bench.read_exactly(&*consumer, &slow[1..]).await.map(drop)
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use abe_events::broker::{Delivery, Messages, Outgoing, Settlement, Verdict};
-use abe_events::{Id, Message};
+use crate::broker::{Delivery, Messages, Outgoing, Settlement, Verdict};
+use crate::{Id, Message};
 use tokio::time::Instant;
 
-use crate::bench::{Bench, Check, Fault, Got, ensure, give_up, numbered, retry_after, retry_now, same_sets, within};
+use crate::conformance::bench::{Bench, Check, Fault, Got, ensure, give_up, numbered, retry_after, retry_now, same_sets, within};
 
 /// 4: the first two deliveries fail; they come back, and with them all hundred are seen.
-pub(crate) async fn resend_on_error(bench: &Bench<'_>) -> Check {
+pub(crate) async fn resend_on_error(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 100);
@@ -28,7 +28,7 @@ pub(crate) async fn resend_on_error(bench: &Bench<'_>) -> Check {
 }
 
 /// 8: consumers that fail everything and go away leave everything to the next.
-pub(crate) async fn continue_after_errors(bench: &Bench<'_>) -> Check {
+pub(crate) async fn continue_after_errors(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn continue_after_errors(bench: &Bench<'_>) -> Check {
 }
 
 /// A4: one call settles ten deliveries in three ways; each set ends exactly as it was told.
-pub(crate) async fn partial_batch(bench: &Bench<'_>) -> Check {
+pub(crate) async fn partial_batch(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let sent = numbered(&topic, 10);
@@ -73,7 +73,7 @@ pub(crate) async fn partial_batch(bench: &Bench<'_>) -> Check {
 }
 
 /// A5: a retry is never early, late by no more than declared, and holds up nobody else where order is not asked for.
-pub(crate) async fn retry_delay(bench: &Bench<'_>) -> Check {
+pub(crate) async fn retry_delay(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     // Long enough for a loaded machine to hand out the others meanwhile.
     let delay = 8 * bench.long();
@@ -102,7 +102,7 @@ pub(crate) async fn retry_delay(bench: &Bench<'_>) -> Check {
 
 /// A delivery due `delay` after `began`: not before, and not later than declared.
 async fn comes_when_due(
-    bench: &Bench<'_>,
+    bench: &Bench,
     began: Instant,
     delay: Duration,
     delivery: impl Future<Output = Check<Vec<Delivery>>>,
@@ -110,12 +110,12 @@ async fn comes_when_due(
     let delivery = delivery.await?.pop().ok_or_else(|| Fault::from("no delivery"))?;
     let (after, due) = (began.elapsed(), delay);
     ensure!(after >= due, "due after {due:?}, it came after {after:?}");
-    ensure!(after <= due + bench.harness.tolerance(), "due after {due:?}, it came only after {after:?}");
+    ensure!(after <= due + bench.backend.lateness(), "due after {due:?}, it came only after {after:?}");
     Ok(delivery)
 }
 
 /// A6: the attempt counts 1, 2, 3 on successive deliveries.
-pub(crate) async fn attempt_visible(bench: &Bench<'_>) -> Check {
+pub(crate) async fn attempt_visible(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     bench.publish(&numbered(&topic, 1)).await?;
@@ -128,7 +128,7 @@ pub(crate) async fn attempt_visible(bench: &Bench<'_>) -> Check {
 }
 
 /// S1: a delayed publish is never early, late by no more than declared, and holds up nobody else.
-pub(crate) async fn delayed_publish(bench: &Bench<'_>) -> Check {
+pub(crate) async fn delayed_publish(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let messages = numbered(&topic, 2);
@@ -146,14 +146,14 @@ pub(crate) async fn delayed_publish(bench: &Bench<'_>) -> Check {
     bench.ack(&*consumer, vec![late]).await
 }
 
-async fn publish_delayed(bench: &Bench<'_>, messages: &[Message], delay: Duration) -> Check {
+async fn publish_delayed(bench: &Bench, messages: &[Message], delay: Duration) -> Check {
     let outgoing = Outgoing { messages: Messages::Many(messages.to_vec()), delay, origin: None };
     within("publish", bench.patience(), bench.broker.publish(outgoing)).await??;
     Ok(())
 }
 
 /// S2: a release is no attempt, and not before its time.
-pub(crate) async fn release_is_no_attempt(bench: &Bench<'_>) -> Check {
+pub(crate) async fn release_is_no_attempt(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     bench.publish(&numbered(&topic, 1)).await?;

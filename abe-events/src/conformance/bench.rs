@@ -1,122 +1,95 @@
 //! What every case works with: a fresh broker, names of its own, and helpers that say what they expect.
 //!
-//! Nothing here knows which broker it is; what differs is declared by [`Harness`] and by the broker's capabilities.
+//! Nothing here knows which broker it is; what differs is declared by [`Backend`] and by the broker's capabilities.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use abe_events::broker::{
-    Broker, Consumer, Delivery, Failure, FailureKind, Messages, Outgoing, PublishFailure, Published, Settlement, SubscriptionSpec, Verdict,
-};
-use abe_events::{ErrorKind, Id, Message, Name, Payload, Topic, TopicPattern};
 use tokio::time::timeout;
 
-/// A case's or a harness's future.
-pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) use super::tools::{
+    Check, Fault, Got, ensure, give_up, ids, is_kind, keyed, message, numbered, retry_after, retry_now, same_ids, same_sets, single, within,
+};
+use super::{Backend, Clock, Size};
+use crate::broker::{Broker, Consumer, Delivery, Messages, Outgoing, PublishFailure, Published, Settlement, SubscriptionSpec, Verdict};
+use crate::{Message, Name, Topic, TopicPattern};
 
-/// What a case ends with.
-pub(crate) type Check<T = ()> = Result<T, Fault>;
-
-/// Why a case failed. Any error becomes one by `?`.
-pub(crate) struct Fault(pub(crate) String);
-
-impl fmt::Debug for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<E: fmt::Display> From<E> for Fault {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Ends the case with a text unless the condition holds.
-macro_rules! ensure {
-    ($holds:expr, $($text:tt)+) => {
-        // Negated as a whole: an author writes what must hold.
-        if !$holds {
-            return Err(crate::bench::Fault(format!($($text)+)));
-        }
-    };
-}
-pub(crate) use ensure;
-
-/// Opens brokers of one kind for the suite and declares what the capabilities do not.
-pub(crate) trait Harness: Send + Sync {
-    /// What the table is headed with.
-    fn title(&self) -> &'static str;
-
-    /// A fresh broker that shares nothing with any other.
-    fn open(&self) -> Boxed<'_, Check<Arc<dyn Broker>>>;
-
-    /// How time passes.
-    fn clock(&self) -> Clock;
-
-    /// How late a retry or a delayed message may come.
-    fn tolerance(&self) -> Duration;
-
-    /// A short lease: long enough that a healthy case never loses one.
-    fn lease(&self) -> Duration;
-
-    /// What a subscription has where a case is not about leases; `None` only where leases are optional.
-    fn usual_lease(&self) -> Option<Duration>;
-
-    /// Whether a message may arrive twice though nothing failed. If not, every case counts strictly.
-    fn repeats(&self) -> bool;
-
-    /// A fresh broker that cannot store a dead letter, if there is a way to have one.
-    fn open_without_dead_letters(&self) -> Boxed<'_, Check<Option<Arc<dyn Broker>>>>;
-}
-
-/// How time passes in a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Clock {
-    /// Tokio's paused clock on one thread: waiting costs nothing, and nothing is late.
-    Paused,
-    /// The wall clock on several threads.
-    Real,
-}
-
-/// How large the numbers are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    /// The minimums in brackets.
-    Short,
-    /// The full minimums.
-    Stress,
-}
-
-impl Size {
-    /// As `ABE_CONFORMANCE` says; short unless it says `stress`.
-    pub(crate) fn from_env() -> Self {
-        if std::env::var("ABE_CONFORMANCE").is_ok_and(|size| size == "stress") { Self::Stress } else { Self::Short }
-    }
-}
+/// What a lease is where a case is not about leases: long enough that a loaded machine loses none.
+const USUAL_LEASE: Duration = Duration::from_secs(30);
 
 /// One case's workplace.
-pub(crate) struct Bench<'a> {
+pub(crate) struct Bench {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) harness: &'a dyn Harness,
-    pub(crate) size: Size,
+    pub(crate) backend: Arc<dyn Backend>,
+    size: Size,
     unique: u64,
+    storage: String,
+    used: Arc<Used>,
 }
 
-impl<'a> Bench<'a> {
+/// What a case has opened, to be closed and removed when it has ended, however it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    brokers: Mutex<Vec<Arc<dyn Broker>>>,
+    storages: Mutex<Vec<String>>,
+}
+
+impl Used {
+    /// A name for a storage that nobody else uses, in this run or in any other.
+    fn name_storage(&self) -> String {
+        let name = format!("abe_{}", uuid::Uuid::now_v7().simple());
+        self.storages.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        name
+    }
+
+    /// The storages that were named, once.
+    pub(crate) fn take_storages(&self) -> Vec<String> {
+        std::mem::take(&mut *self.storages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes all brokers, which must succeed: many a case has closed its own already.
+    pub(crate) async fn close(&self, patience: Duration) -> Check {
+        let brokers = std::mem::take(&mut *self.brokers.lock().unwrap_or_else(PoisonError::into_inner));
+        for broker in brokers {
+            within("close of the broker", patience, broker.close()).await??;
+        }
+        Ok(())
+    }
+}
+
+impl Bench {
     /// A workplace with a fresh broker.
-    pub(crate) async fn open(harness: &'a dyn Harness, size: Size) -> Check<Self> {
+    pub(crate) async fn open(backend: Arc<dyn Backend>, size: Size, used: Arc<Used>) -> Check<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Ok(Self { broker: harness.open().await?, harness, size, unique: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let storage = used.name_storage();
+        let broker = backend.open(&storage).await?;
+        Ok(Self { broker, backend, size, unique: NEXT.fetch_add(1, Ordering::Relaxed), storage, used }.noted())
+    }
+
+    fn noted(self) -> Self {
+        self.used.brokers.lock().unwrap_or_else(PoisonError::into_inner).push(self.broker.clone());
+        self
     }
 
     /// The same workplace with another broker.
-    pub(crate) fn on(&self, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, ..*self }
+    fn on(&self, broker: Arc<dyn Broker>, storage: String) -> Self {
+        Self { broker, backend: self.backend.clone(), storage, used: self.used.clone(), ..*self }.noted()
+    }
+
+    /// The same workplace with a broker that cannot store a dead letter, if the backend has one.
+    pub(crate) async fn without_dead_letters(&self) -> Check<Option<Self>> {
+        let storage = self.used.name_storage();
+        let opened = self.backend.open_without_dead_letters(&storage).await?;
+        Ok(opened.map(|broker| self.on(broker, storage)))
+    }
+
+    /// The same workplace after its broker was closed and its storage opened again.
+    pub(crate) async fn reopened(&self) -> Check<Self> {
+        within("close of the broker", self.patience(), self.broker.close()).await??;
+        let broker = within("opening the storage again", self.patience(), self.backend.open(&self.storage)).await??;
+        Ok(self.on(broker, self.storage.clone()))
     }
 
     /// The short or the full number.
@@ -131,7 +104,7 @@ impl<'a> Bench<'a> {
 
     /// How long the suite listens for what must not come.
     pub(crate) fn silence(&self) -> Duration {
-        match self.harness.clock() {
+        match self.backend.clock() {
             Clock::Paused => Duration::from_secs(5),
             Clock::Real => Duration::from_millis(100),
         }
@@ -139,7 +112,7 @@ impl<'a> Bench<'a> {
 
     /// A delay that is long against everything a healthy broker does at once.
     pub(crate) fn long(&self) -> Duration {
-        match self.harness.clock() {
+        match self.backend.clock() {
             Clock::Paused => Duration::from_secs(20),
             Clock::Real => Duration::from_millis(700),
         }
@@ -161,13 +134,18 @@ impl<'a> Bench<'a> {
         let mut spec = SubscriptionSpec::new(Name::new(group)?, Name::new(&name)?, vec![TopicPattern::from(topic)]);
         spec.buffer = 16 * 1024;
         spec.unsettled_max = 256;
-        spec.lease = self.harness.usual_lease();
+        spec.lease = self.usual_lease();
         Ok(spec)
+    }
+
+    /// What a subscription has where a case is not about leases.
+    fn usual_lease(&self) -> Option<Duration> {
+        self.backend.leased().then(|| self.backend.lease().max(USUAL_LEASE))
     }
 
     /// The same with a lease, for cases in which something stays unsettled.
     pub(crate) fn leased(&self, name: &str, topic: &Topic) -> Check<SubscriptionSpec> {
-        Ok(SubscriptionSpec { lease: Some(self.harness.lease()), ..self.spec(name, topic)? })
+        Ok(SubscriptionSpec { lease: Some(self.backend.lease()), ..self.spec(name, topic)? })
     }
 
     /// A consumer.
@@ -252,7 +230,7 @@ impl<'a> Bench<'a> {
         Ok(held)
     }
 
-    /// Nothing may come for as long as the harness listens.
+    /// Nothing may come for as long as the suite listens.
     pub(crate) async fn nothing_comes(&self, consumer: &dyn Consumer) -> Check {
         self.nothing_comes_for(consumer, self.silence()).await
     }
@@ -301,7 +279,7 @@ impl<'a> Bench<'a> {
                 if seen.insert(delivery.message.id().clone()) {
                     kept.push(Got::of(delivery));
                 } else {
-                    ensure!(self.harness.repeats(), "{} came twice though nothing had failed", delivery.message.id());
+                    ensure!(self.backend.repeats(), "{} came twice though nothing had failed", delivery.message.id());
                 }
             }
             self.ack(consumer, deliveries).await?;
@@ -349,117 +327,14 @@ impl<'a> Bench<'a> {
             if seen.insert(got.id().clone()) {
                 kept.push(got);
             } else {
-                ensure!(self.harness.repeats(), "{} came twice though nothing had failed", got.id());
+                ensure!(self.backend.repeats(), "{} came twice though nothing had failed", got.id());
             }
         }
         if let Ok(Some(extra)) = timeout(self.silence(), notes.recv()).await {
-            ensure!(self.harness.repeats(), "{} came after all messages had come", extra.id());
+            ensure!(self.backend.repeats(), "{} came after all messages had come", extra.id());
         }
         tasks.shutdown().await;
         same_ids(sent, &kept)?;
         Ok(kept)
-    }
-}
-
-/// A message that was received, and which attempt it was.
-#[derive(Debug, Clone)]
-pub(crate) struct Got {
-    pub(crate) message: Message,
-    pub(crate) attempt: u32,
-}
-
-impl Got {
-    /// What a delivery holds.
-    pub(crate) fn of(delivery: &Delivery) -> Self {
-        Self { message: delivery.message.clone(), attempt: delivery.attempt }
-    }
-
-    /// The message's id.
-    pub(crate) fn id(&self) -> &Id {
-        self.message.id()
-    }
-}
-
-/// The answer, or a fault that names what did not come in time.
-pub(crate) async fn within<T>(what: &str, time: Duration, future: impl Future<Output = T>) -> Check<T> {
-    timeout(time, future).await.map_err(|_late| Fault(format!("{what} did not come within {time:?}")))
-}
-
-/// One message on its way.
-pub(crate) fn single(message: Message) -> Outgoing {
-    Outgoing { messages: Messages::One(message), delay: Duration::ZERO, origin: None }
-}
-
-/// A message with bytes.
-pub(crate) fn message(topic: &Topic, payload: impl Into<Vec<u8>>) -> Message {
-    Message::new(topic.clone(), 1, Payload::from_bytes(payload.into()))
-}
-
-/// A message with bytes and a key.
-pub(crate) fn keyed(topic: &Topic, key: &str, payload: impl Into<Vec<u8>>) -> Message {
-    message(topic, payload).with_key(Some(key.into()))
-}
-
-/// Messages whose payloads are their numbers.
-pub(crate) fn numbered(topic: &Topic, n: usize) -> Vec<Message> {
-    (0..n).map(|i| message(topic, i.to_string())).collect()
-}
-
-/// A failure with a text.
-pub(crate) fn failure(attempt: u32, text: &str) -> Box<Failure> {
-    Box::new(Failure::new(FailureKind::Error, attempt, text))
-}
-
-/// A failed attempt, to be tried again at once.
-pub(crate) fn retry_now(attempt: u32) -> Verdict {
-    Verdict::Retry { after: Duration::ZERO, failure: failure(attempt, "told to fail") }
-}
-
-/// A failed attempt, to be tried again later.
-pub(crate) fn retry_after(attempt: u32, after: Duration) -> Verdict {
-    Verdict::Retry { after, failure: failure(attempt, "told to fail") }
-}
-
-/// A message given up.
-pub(crate) fn give_up(attempt: u32, text: &str) -> Verdict {
-    Verdict::DeadLetter { failure: failure(attempt, text) }
-}
-
-/// The ids of messages, in order.
-pub(crate) fn ids<'m>(messages: impl IntoIterator<Item = &'m Message>) -> Vec<Id> {
-    messages.into_iter().map(|message| message.id().clone()).collect()
-}
-
-/// The same ids, each as often, in any order.
-pub(crate) fn same_ids(sent: &[Message], got: &[Got]) -> Check {
-    same_sets(sent.iter().map(Message::id), got.iter().map(Got::id))
-}
-
-/// The same ids, each as often, in any order.
-pub(crate) fn same_sets<'m>(want: impl IntoIterator<Item = &'m Id>, got: impl IntoIterator<Item = &'m Id>) -> Check {
-    let mut balance: BTreeMap<&Id, i64> = BTreeMap::new();
-    want.into_iter().for_each(|id| *balance.entry(id).or_default() += 1);
-    got.into_iter().for_each(|id| *balance.entry(id).or_default() -= 1);
-    let missing: Vec<_> = balance.iter().filter(|(_, left)| **left > 0).map(|(id, _)| id).collect();
-    let extra: Vec<_> = balance.iter().filter(|(_, left)| **left < 0).map(|(id, _)| id).collect();
-    ensure!(
-        missing.is_empty() && extra.is_empty(),
-        "{} missing (first {:?}), {} too many (first {:?})",
-        missing.len(),
-        missing.first(),
-        extra.len(),
-        extra.first()
-    );
-    Ok(())
-}
-
-/// An error of a kind.
-pub(crate) fn is_kind<T>(what: &str, answer: Result<T, abe_events::Error>, kind: ErrorKind) -> Check {
-    match answer {
-        Ok(_) => Err(Fault(format!("{what} must fail with {kind:?}, but succeeded"))),
-        Err(error) => {
-            ensure!(error.kind() == kind, "{what} must fail with {kind:?}, but failed with {error:?}");
-            Ok(())
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! What is published arrives: all of it, once, whole.
 
-use abe_events::broker::{Delivery, Settlement};
-use abe_events::{ErrorKind, HEADER_COUNT_MAX, Headers};
+use crate::broker::{Delivery, Settlement};
+use crate::{ErrorKind, HEADER_COUNT_MAX, Headers};
 
-use crate::bench::{Bench, Check, Fault, Got, ensure, give_up, is_kind, message, numbered, retry_now, same_ids, within};
+use crate::conformance::bench::{Bench, Check, Fault, Got, ensure, give_up, is_kind, message, numbered, retry_now, same_ids, within};
 
 /// 1: a hundred messages of one call, published before anyone listens, arrive once each, as they were.
-pub(crate) async fn publish_subscribe(bench: &Bench<'_>) -> Check {
+pub(crate) async fn publish_subscribe(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -34,7 +34,7 @@ pub(crate) async fn publish_subscribe(bench: &Bench<'_>) -> Check {
 }
 
 /// 2: fifty publishers at once, fifty consumers at once: each message to exactly one of them.
-pub(crate) async fn concurrent_subscribe(bench: &Bench<'_>) -> Check {
+pub(crate) async fn concurrent_subscribe(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn concurrent_subscribe(bench: &Bench<'_>) -> Check {
 }
 
 /// 3: many topics at once with the same ids in each: ids are told apart by subscription.
-pub(crate) async fn concurrent_subscribe_multiple_topics(bench: &Bench<'_>) -> Check {
+pub(crate) async fn concurrent_subscribe_multiple_topics(bench: &Bench) -> Check {
     let count = bench.sized(50, 100);
     let originals = numbered(&bench.topic("original")?, count);
     let one_topic = |number: usize| {
@@ -78,7 +78,7 @@ pub(crate) async fn concurrent_subscribe_multiple_topics(bench: &Bench<'_>) -> C
 }
 
 /// 10: twenty publishers are done before the first consumer comes; nothing of theirs is missing.
-pub(crate) async fn publisher_done(bench: &Bench<'_>) -> Check {
+pub(crate) async fn publisher_done(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let spec = bench.spec("reader", &topic)?;
     bench.declare(&spec).await?;
@@ -89,7 +89,7 @@ pub(crate) async fn publisher_done(bench: &Bench<'_>) -> Check {
 }
 
 /// 11: two topics, two subscriptions, each gets its own.
-pub(crate) async fn topic(bench: &Bench<'_>) -> Check {
+pub(crate) async fn topic(bench: &Bench) -> Check {
     let (orders, bills) = (bench.topic("orders")?, bench.topic("bills")?);
     let order_reader = bench.consumer(&bench.spec("order-reader", &orders)?).await?;
     let bill_reader = bench.consumer(&bench.spec("bill-reader", &bills)?).await?;
@@ -102,7 +102,7 @@ pub(crate) async fn topic(bench: &Bench<'_>) -> Check {
 
 /// A10: a topic nobody ever published to can be subscribed to, or is refused, but never hangs; publishing to a topic
 /// nobody subscribes to says that nobody got it.
-pub(crate) async fn unknown_topic(bench: &Bench<'_>) -> Check {
+pub(crate) async fn unknown_topic(bench: &Bench) -> Check {
     let topic = bench.topic("unheard-of")?;
     let published = bench.publish(&numbered(&topic, 1)).await?;
     ensure!(published.deliveries == 0, "nobody subscribes, but {} deliveries were counted", published.deliveries);
@@ -117,7 +117,7 @@ pub(crate) async fn unknown_topic(bench: &Bench<'_>) -> Check {
 }
 
 /// A12: bytes and headers arrive as they were, on the first attempt, on the second, and in a dead letter.
-pub(crate) async fn fidelity(bench: &Bench<'_>) -> Check {
+pub(crate) async fn fidelity(bench: &Bench) -> Check {
     let topic = bench.topic("blobs")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     let largest = bench.broker.capabilities().payload_bytes_max.min(1024 * 1024);
@@ -149,7 +149,7 @@ pub(crate) async fn fidelity(bench: &Bench<'_>) -> Check {
     dead.iter().try_for_each(|dead| unchanged(&sent, dead))
 }
 
-fn whole(sent: &[abe_events::Message], held: &[Delivery], attempt: u32) -> Check {
+fn whole(sent: &[crate::Message], held: &[Delivery], attempt: u32) -> Check {
     let got: Vec<Got> = held.iter().map(Got::of).collect();
     same_ids(sent, &got)?;
     for got in &got {
@@ -159,7 +159,7 @@ fn whole(sent: &[abe_events::Message], held: &[Delivery], attempt: u32) -> Check
     Ok(())
 }
 
-pub(crate) fn unchanged(sent: &[abe_events::Message], got: &Got) -> Check {
+pub(crate) fn unchanged(sent: &[crate::Message], got: &Got) -> Check {
     let sent = sent.iter().find(|sent| sent.id() == got.id()).ok_or_else(|| Fault::from("phantom"))?;
     let (is, was) = (got.message.payload().to_bytes()?, sent.payload().to_bytes()?);
     ensure!(is == was, "payload of {}: {} bytes became {} on attempt {}", got.id(), was.len(), is.len(), got.attempt);

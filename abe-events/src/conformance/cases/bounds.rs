@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use abe_events::broker::{Consumer, Delivery};
-use abe_events::policy::WhenFull;
-use abe_events::{ErrorKind, Message};
+use crate::broker::{Consumer, Delivery};
+use crate::policy::WhenFull;
+use crate::{ErrorKind, Message};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Check, Fault, Got, ensure, message, numbered, retry_after, same_ids, single, within};
+use crate::conformance::bench::{Bench, Check, Fault, Got, ensure, message, numbered, retry_after, same_ids, single, within};
 
 /// A13: no more is handed out and unsettled than allowed; each settlement makes room for one more.
-pub(crate) async fn unsettled_bound(bench: &Bench<'_>) -> Check {
+pub(crate) async fn unsettled_bound(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     (spec.unsettled_max, spec.lanes) = (5, 2);
-    spec.lease = Some(10 * (bench.harness.lease() + bench.patience()));
+    spec.lease = Some(10 * (bench.backend.lease() + bench.patience()));
     let consumer = bench.consumer(&spec).await?;
     bench.publish(&numbered(&topic, 20)).await?;
     let mut held: Vec<Delivery> = Vec::new();
@@ -39,7 +39,7 @@ pub(crate) async fn unsettled_bound(bench: &Bench<'_>) -> Check {
 }
 
 /// What either lane gets, or nothing once both are silent.
-async fn take_if_any(bench: &Bench<'_>, consumer: &dyn Consumer) -> Check<Option<Vec<Delivery>>> {
+async fn take_if_any(bench: &Bench, consumer: &dyn Consumer) -> Check<Option<Vec<Delivery>>> {
     for lane in 0..2 {
         if let Ok(got) = timeout(bench.silence(), consumer.receive(lane, 8, Vec::new())).await {
             return Ok(Some(got?));
@@ -49,7 +49,7 @@ async fn take_if_any(bench: &Bench<'_>, consumer: &dyn Consumer) -> Check<Option
 }
 
 /// Publishes one by one until the broker waits or refuses; what was accepted, and the message that was not.
-async fn fill(bench: &Bench<'_>, sent: &[Message]) -> Check<usize> {
+async fn fill(bench: &Bench, sent: &[Message]) -> Check<usize> {
     for (at, message) in sent.iter().enumerate() {
         match timeout(bench.silence(), bench.broker.publish(single(message.clone()))).await {
             Err(_waits) => return Ok(at),
@@ -62,7 +62,7 @@ async fn fill(bench: &Bench<'_>, sent: &[Message]) -> Check<usize> {
 }
 
 /// A17: nobody reads: publishing stops within the stated bound, and goes on, without loss, as soon as there is room.
-pub(crate) async fn backpressure(bench: &Bench<'_>) -> Check {
+pub(crate) async fn backpressure(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut spec = bench.spec("reader", &topic)?;
     spec.buffer = 16;
@@ -88,7 +88,7 @@ pub(crate) async fn backpressure(bench: &Bench<'_>) -> Check {
 }
 
 /// Acks until `n` different messages were seen, whatever comes twice.
-async fn read_distinct(bench: &Bench<'_>, consumer: &dyn Consumer, n: usize) -> Check<Vec<Got>> {
+async fn read_distinct(bench: &Bench, consumer: &dyn Consumer, n: usize) -> Check<Vec<Got>> {
     let (mut seen, mut kept) = (BTreeSet::new(), Vec::new());
     while kept.len() < n {
         let deliveries = bench.take(consumer, 8).await?;
@@ -99,7 +99,7 @@ async fn read_distinct(bench: &Bench<'_>, consumer: &dyn Consumer, n: usize) -> 
 }
 
 /// A20: a thousand subscriptions come and go: no task stays behind.
-pub(crate) async fn leak(bench: &Bench<'_>) -> Check {
+pub(crate) async fn leak(bench: &Bench) -> Check {
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let cycle = async |number: usize| {
         let topic = bench.topic(&format!("orders-{number}"))?;
@@ -128,7 +128,7 @@ pub(crate) async fn leak(bench: &Bench<'_>) -> Check {
 }
 
 /// A29: of a call that fails half-way either nothing is stored, where publishing is atomic, or exactly as many as it says.
-pub(crate) async fn publish_many(bench: &Bench<'_>) -> Check {
+pub(crate) async fn publish_many(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut small = bench.spec("small", &topic)?;
     (small.buffer, small.when_full) = (5, WhenFull::Fail);
@@ -154,7 +154,7 @@ pub(crate) async fn publish_many(bench: &Bench<'_>) -> Check {
 }
 
 /// S7: where the policy is to fail, a full queue fails the publish, and nobody gets the message.
-pub(crate) async fn full_fails(bench: &Bench<'_>) -> Check {
+pub(crate) async fn full_fails(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut small = bench.spec("small", &topic)?;
     (small.buffer, small.when_full) = (4, WhenFull::Fail);
@@ -172,7 +172,7 @@ pub(crate) async fn full_fails(bench: &Bench<'_>) -> Check {
 }
 
 /// S8: where the policy is to shed, a full queue goes without, counts it, and nobody else is concerned.
-pub(crate) async fn full_sheds(bench: &Bench<'_>) -> Check {
+pub(crate) async fn full_sheds(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let mut small = bench.spec("small", &topic)?;
     (small.buffer, small.when_full) = (4, WhenFull::Shed);
@@ -187,7 +187,7 @@ pub(crate) async fn full_sheds(bench: &Bench<'_>) -> Check {
 }
 
 /// S9: large messages fill a queue before its number does.
-pub(crate) async fn full_by_bytes(bench: &Bench<'_>) -> Check {
+pub(crate) async fn full_by_bytes(bench: &Bench) -> Check {
     let topic = bench.topic("blobs")?;
     let mut spec = bench.spec("reader", &topic)?;
     (spec.buffer_bytes, spec.when_full) = (256 * 1024, WhenFull::Fail);
@@ -199,7 +199,7 @@ pub(crate) async fn full_by_bytes(bench: &Bench<'_>) -> Check {
 }
 
 /// S10: what waits, is handed out, or is delayed adds up, and ends at nothing.
-pub(crate) async fn depth_adds_up(bench: &Bench<'_>) -> Check {
+pub(crate) async fn depth_adds_up(bench: &Bench) -> Check {
     let topic = bench.topic("orders")?;
     let consumer = bench.consumer(&bench.spec("reader", &topic)?).await?;
     bench.publish(&numbered(&topic, 10)).await?;
