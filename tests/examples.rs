@@ -92,6 +92,11 @@ fn exactly_one_effect() {
 }
 
 #[test]
+fn own_backend() {
+    check("own_backend", "own_backend.rs", Order::AsWritten);
+}
+
+#[test]
 fn testing() {
     check("testing", "testing.rs", Order::AsWritten);
     let output = cargo().args(["test", "--quiet", "--example", "testing"]).args(PROFILE).output().expect("cargo runs");

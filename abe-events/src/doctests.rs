@@ -17,6 +17,7 @@ pages! {
     attributes = "../../docs/guide/attributes.md";
     configuration = "../../docs/guide/configuration.md";
     errors = "../../docs/guide/errors.md";
+    own_backend = "../../docs/guide/own-backend.md";
     testing = "../../docs/guide/testing.md";
     shutdown = "../../docs/guide/shutdown.md";
     sqlite = "../../docs/guide/sqlite.md";

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Size;
 use crate::broker::Capabilities;
 
-/// What a run of the suite found. `Display` prints it as a table.
+/// What a run of the suite found. `{report}` prints it as a table, `{report:#}` leaves out what passed.
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody looks at proves nothing: `assert` it"]
 pub struct Report {
@@ -82,8 +82,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = if self.size == Size::Stress { "full" } else { "short" };
-        writeln!(f, "conformance of {}, {form} form", self.backend)?;
-        for row in &self.rows {
+        let all = !f.alternate();
+        let less = if all { "" } else { ", without what passed" };
+        writeln!(f, "conformance of {}, {form} form{less}", self.backend)?;
+        for row in self.rows.iter().filter(|row| all || row.outcome != Outcome::Pass) {
             writeln!(f, "  {:<4} {:<40} {}", row.id, row.name, row.outcome)?;
         }
         let count = |is: fn(&Outcome) -> bool| self.rows.iter().filter(|row| is(&row.outcome)).count();
