@@ -28,7 +28,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Removes a storage, after a case has ended with it; the default does nothing.
     ///
-    /// Called for every name given to `open`, also if `open` failed, and after the brokers on it were closed.
+    /// Called for every name given to `open`, also if `open` failed, and after the brokers on it were closed; only where a case
+    /// panicked or did not end they may still be open.
     ///
     /// # Errors
     ///

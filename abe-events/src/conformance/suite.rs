@@ -172,8 +172,8 @@ fn on_a_runtime(
     let runtime = runtime(clock)?;
     let task = runtime.spawn(async move {
         let bench = Bench::open(backend, size, used.clone()).await?;
-        let capabilities = declared.get_or_init(|| bench.broker.capabilities().clone());
-        let outcome = match (case.lacks)(capabilities) {
+        declared.get_or_init(|| bench.broker.capabilities().clone());
+        let outcome = match (case.lacks)(bench.broker.capabilities()) {
             Some(capability) => Ok(Outcome::NotApplicable(capability)),
             None => (case.run)(&bench).await,
         };

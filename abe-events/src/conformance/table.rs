@@ -18,8 +18,11 @@ pub(crate) struct Case {
     /// The capability it needs, if the broker lacks it.
     pub(crate) lacks: fn(&Capabilities) -> Option<&'static str>,
     /// The case itself.
-    pub(crate) run: for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = Check<Outcome>> + Send + 'a>>,
+    pub(crate) run: for<'a> fn(&'a Bench) -> Ending<'a>,
 }
+
+/// A case that runs.
+type Ending<'a> = Pin<Box<dyn Future<Output = Check<Outcome>> + Send + 'a>>;
 
 /// What a case may return: nothing, or an outcome of its own.
 trait IntoOutcome {
