@@ -4,6 +4,7 @@
 //! `postgres` run it on their stores; `page` holds docs/backends.md to what they found. `mutants` proves the cases: each
 //! broker with a deliberate fault must fail at least one that is named; `suite` proves what runs them.
 //! `ABE_CONFORMANCE=stress` runs the full numbers.
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod memory;
 mod mutants;
