@@ -21,6 +21,8 @@ use crate::run;
 /// What a mutant does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sin {
+    /// None: what is noticed in the others is not the wrapper.
+    None,
     DropsEvery50th,
     HandsOutTwice,
     SwapsNeighboursOfAKey,
@@ -409,6 +411,11 @@ macro_rules! noticed {
             }
         }
     )*};
+}
+
+#[test]
+fn without_sin_every_case_passes() {
+    run(Suite::new(Mutants(Sin::None)).size(Size::Short)).assert();
 }
 
 noticed! {

@@ -64,15 +64,23 @@ pub async fn run(backend: impl Backend) -> Report {
     Suite::new(backend).run().await
 }
 
-/// `conformance::tests!(Mine::new())`: a `#[test]` for each case, named after it, so that they are run and filtered by name.
+/// `conformance::tests!(Mine)`: a `#[test]` for each case, named after it, so that they are run and filtered by name.
 ///
 /// Belongs into a module of its own; the expression is evaluated for each test. A case that does not apply passes and
 /// prints the capability that is lacking.
 ///
 /// ```
-/// # #[cfg(test)]
+/// # use abe_events::broker::{Answer, Broker, memory::MemoryBroker};
+/// # struct Mine;
+/// # impl abe_events::conformance::Backend for Mine {
+/// #     fn name(&self) -> &str { "mine" }
+/// #     fn open<'a>(&'a self, _storage: &'a str) -> Answer<'a, Result<std::sync::Arc<dyn Broker>, abe_events::BoxError>> {
+/// #         Answer::ready(Ok(std::sync::Arc::new(MemoryBroker::new())))
+/// #     }
+/// # }
+/// # fn main() {}
 /// mod mine {
-///     abe_events::conformance::tests!(super::Mine::new());
+///     abe_events::conformance::tests!(super::Mine);
 /// }
 /// ```
 #[macro_export]
