@@ -3,8 +3,8 @@
 //! Nothing here knows which broker it is; what differs is declared by [`Backend`] and by the broker's capabilities.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 pub(crate) use super::tools::{
     Check, Fault, Got, ensure, give_up, ids, is_kind, keyed, message, numbered, retry_after, retry_now, same_ids, same_sets, single, within,
 };
+use super::used::Used;
 use super::{Backend, Clock, Size};
 use crate::broker::{Broker, Consumer, Delivery, Messages, Outgoing, PublishFailure, Published, Settlement, SubscriptionSpec, Verdict};
 use crate::{Message, Name, Topic, TopicPattern};
@@ -29,36 +30,6 @@ pub(crate) struct Bench {
     used: Arc<Used>,
 }
 
-/// What a case has opened, to be closed and removed when it has ended, however it ends.
-#[derive(Debug, Default)]
-pub(crate) struct Used {
-    brokers: Mutex<Vec<Arc<dyn Broker>>>,
-    storages: Mutex<Vec<String>>,
-}
-
-impl Used {
-    /// A name for a storage that nobody else uses, in this run or in any other.
-    fn name_storage(&self) -> String {
-        let name = format!("abe_{}", uuid::Uuid::now_v7().simple());
-        self.storages.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
-        name
-    }
-
-    /// The storages that were named, once.
-    pub(crate) fn take_storages(&self) -> Vec<String> {
-        std::mem::take(&mut *self.storages.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Closes all brokers, which must succeed: many a case has closed its own already.
-    pub(crate) async fn close(&self, patience: Duration) -> Check {
-        let brokers = std::mem::take(&mut *self.brokers.lock().unwrap_or_else(PoisonError::into_inner));
-        for broker in brokers {
-            within("close of the broker", patience, broker.close()).await??;
-        }
-        Ok(())
-    }
-}
-
 impl Bench {
     /// A workplace with a fresh broker.
     pub(crate) async fn open(backend: Arc<dyn Backend>, size: Size, used: Arc<Used>) -> Check<Self> {
@@ -69,7 +40,7 @@ impl Bench {
     }
 
     fn noted(self) -> Self {
-        self.used.brokers.lock().unwrap_or_else(PoisonError::into_inner).push(self.broker.clone());
+        self.used.note(self.broker.clone());
         self
     }
 

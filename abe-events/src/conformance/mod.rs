@@ -48,6 +48,7 @@ mod report;
 mod suite;
 mod table;
 mod tools;
+mod used;
 
 pub use self::backend::{Backend, Clock, Size};
 pub use self::report::{Outcome, Report, Row};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use super::bench::{Bench, Used};
+use super::bench::Bench;
 use super::table::{CASES, Case, selected};
 use super::tools::{Fault, within};
+use super::used::Used;
 use super::{Backend, Clock, Outcome, Report, Row, Size};
 use crate::broker::Capabilities;
 use crate::panics::text_of;
