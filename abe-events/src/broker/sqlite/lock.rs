@@ -55,7 +55,7 @@ impl Turns {
     ///
     /// That the file is locked, after the whole time; any other at once.
     pub(super) fn begin(&self, connection: &Connection) -> Result<(), Fault> {
-        std::thread::sleep(self.gap());
+        pause(self.gap());
         // Here it is waited for as is best among several writers; every other statement waits as SQLite does.
         connection.busy_timeout(Duration::ZERO)?;
         let begun = self.wait(connection);
@@ -69,7 +69,7 @@ impl Turns {
             match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
                 Err(fault) if is_locked(&fault) && began.elapsed() < self.patience => {
                     let look = if began.elapsed() < USUAL { LOOK_US } else { LOOK_LATER_US };
-                    std::thread::sleep(Duration::from_micros(fastrand::u64(look)));
+                    pause(Duration::from_micros(fastrand::u64(look)));
                 }
                 begun => return begun.map(|_| ()),
             }
@@ -82,6 +82,11 @@ impl Turns {
         let ended = self.ended.filter(|_| crowded);
         ended.map_or(Duration::ZERO, |ended| GAP.saturating_sub(ended.elapsed()))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the writer has a thread of its own")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 fn is_locked(fault: &Fault) -> bool {
