@@ -14,5 +14,7 @@ mod own;
 mod place;
 #[path = "../cases/relay.rs"]
 mod relay;
+#[path = "../cases/relays.rs"]
+mod relays;
 #[path = "../cases/transactions.rs"]
 mod transactions;

@@ -13,5 +13,7 @@ mod outbox;
 mod place;
 #[path = "../cases/relay.rs"]
 mod relay;
+#[path = "../cases/relays.rs"]
+mod relays;
 #[path = "../cases/transactions.rs"]
 mod transactions;
