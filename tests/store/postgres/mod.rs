@@ -2,6 +2,7 @@
 
 #[path = "../cases/batches.rs"]
 mod batches;
+mod commits;
 #[path = "../cases/common.rs"]
 mod common;
 #[path = "../cases/inbox.rs"]
