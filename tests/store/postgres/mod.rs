@@ -5,6 +5,8 @@ mod batches;
 mod commits;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/duplicates.rs"]
+mod duplicates;
 #[path = "../cases/inbox.rs"]
 mod inbox;
 #[path = "../cases/kills.rs"]

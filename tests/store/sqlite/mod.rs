@@ -4,6 +4,8 @@
 mod batches;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/duplicates.rs"]
+mod duplicates;
 #[path = "../cases/inbox.rs"]
 mod inbox;
 #[path = "../cases/kills.rs"]
