@@ -38,7 +38,7 @@ async fn some_slow_in_order(order: &Ordered, notes: &Notes, door: &Semaphore) {
 /// Publishes all, expects so many to be handled while the slow ones are not, and each once in the end.
 async fn runs(bus: TestBus, handler: &'static abe_events::handler::HandlerDescriptor, meanwhile: usize) -> Vec<u32> {
     let (notes, door) = (Notes::default(), Arc::new(Semaphore::new(0)));
-    let bus = bus.handlers(&[handler]).state(notes.clone()).shared_state(door.clone()).start().await;
+    let bus = bus.handlers([handler]).state(notes.clone()).shared_state(door.clone()).start().await;
     bus.publish_all((0..ALL).map(Ordered::new)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(notes.len(), meanwhile, "handled while some handlers were held");

@@ -55,7 +55,7 @@ impl Turns {
     ///
     /// That the file is locked, after the whole time; any other at once.
     pub(super) fn begin(&self, connection: &Connection) -> Result<(), Fault> {
-        std::thread::sleep(self.gap());
+        pause(self.gap());
         // Here it is waited for as is best among several writers; every other statement waits as SQLite does.
         connection.busy_timeout(Duration::ZERO)?;
         let begun = self.wait(connection);
@@ -69,7 +69,7 @@ impl Turns {
             match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
                 Err(fault) if is_locked(&fault) && began.elapsed() < self.patience => {
                     let look = if began.elapsed() < USUAL { LOOK_US } else { LOOK_LATER_US };
-                    std::thread::sleep(Duration::from_micros(fastrand::u64(look)));
+                    pause(Duration::from_micros(fastrand::u64(look)));
                 }
                 begun => return begun.map(|_| ()),
             }
@@ -86,4 +86,9 @@ impl Turns {
 
 fn is_locked(fault: &Fault) -> bool {
     matches!(fault.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+#[expect(clippy::disallowed_methods, reason = "on the writer's own thread, which does nothing else meanwhile")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
