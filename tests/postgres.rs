@@ -9,6 +9,7 @@ mod proxy;
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use abe_events::broker::postgres::PostgresBroker;
@@ -16,8 +17,10 @@ use abe_events::broker::{
     Broker, Consumer, DeadLetterFilter, Delivery, Durability, Failure, FailureKind, Messages, Outgoing, Settlement, SubscriptionSpec,
     Verdict,
 };
-use abe_events::{Error, ErrorKind, Headers, Message, Name, Payload, Result, Topic, TopicPattern};
-use tokio::time::{Instant, timeout};
+use abe_events::config::Config;
+use abe_events::{Error, ErrorKind, Headers, Message, Name, Payload, Result, Runtime, Topic, TopicPattern, event, handlers, subscribe};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
 
 use self::proxy::Proxy;
 use self::server::Server;
@@ -464,4 +467,51 @@ async fn order_can_be_asked_for_later() -> Result<()> {
     assert_eq!(held.len(), 4, "nobody waits for anybody");
     ack(&*consumer, held).await;
     broker.close().await
+}
+
+#[event(topic = "lanes.job")]
+struct Job {
+    number: u32,
+}
+
+/// Where handlers wait until they are let through.
+struct Barrier {
+    waiting: AtomicU32,
+    through: Semaphore,
+}
+
+#[subscribe(name = "lanes", concurrency = 12)]
+async fn waits(_job: &Job, barrier: &Barrier) {
+    barrier.waiting.fetch_add(1, Ordering::SeqCst);
+    let _ = barrier.through.acquire().await;
+}
+
+/// More lanes than connections: handlers end while their leases are being renewed, and every connection is a renewal's. Lanes
+/// that only waited for their verdicts to be stored would never give one back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_wait_for_a_connection_give_back_their_own() -> Result<()> {
+    const LANES: u32 = 12;
+    let Some(server) = Server::own() else { return Ok(()) };
+    let url = format!("{}?connections=3", server.database("lanes"));
+    let barrier = Arc::new(Barrier { waiting: AtomicU32::new(0), through: Semaphore::new(0) });
+    let builder = Runtime::builder().config(Config::default()).url(url).lease(Duration::from_secs(6));
+    let runtime = builder.handlers(handlers![waits]).shared_state(barrier.clone()).start().await?;
+    runtime.publish_all((0..LANES).map(|number| Job { number })).await?;
+    let all_wait = async {
+        while barrier.waiting.load(Ordering::SeqCst) < LANES {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, all_wait).await.map_err(|_late| Error::msg("some did not start"))?;
+    // A third of the lease: by then all lanes have asked for their renewal, and nobody answers.
+    server.freeze();
+    sleep(Duration::from_millis(2_300)).await;
+    barrier.through.close();
+    sleep(Duration::from_millis(200)).await;
+    server.thaw();
+    let ended = timeout(PATIENCE / 2, runtime.settled()).await;
+    let total = runtime.monitor().total();
+    assert!(ended.is_ok() && total.succeeded == u64::from(LANES), "{ended:?}: {}", runtime.monitor());
+    runtime.stop().await;
+    Ok(())
 }

@@ -111,6 +111,20 @@ pub const fn check_ordered<P: Receive>() {
     assert!(P::Item::KEYED, "`ordered` needs an event with a key: say `key = ...` in its `#[event(...)]`");
 }
 
+/// Fails the build when a handler's parameter is a transaction that nothing could be done with: of its parameters up to
+/// this one, `transactions` says which are one.
+#[track_caller]
+pub const fn check_transaction(transactions: &[bool], shared: bool, asynchronous: bool) {
+    let Some((true, before)) = transactions.split_last() else { return };
+    assert!(!shared, "nothing can be executed through `&Tx`: take `mut tx: Tx<Db>`, or `tx: &mut Tx<Db>`");
+    assert!(asynchronous, "a handler with `Tx` is an `async fn`: what is executed in a transaction is awaited");
+    let mut one = 0;
+    while one < before.len() {
+        assert!(!before[one], "a handler takes one `Tx`, and no more: all it writes commits together");
+        one += 1;
+    }
+}
+
 /// Refuses a union in which two variants have one topic: the second would never be seen.
 #[track_caller]
 pub const fn check_union(events: &[&EventDescriptor]) {

@@ -66,6 +66,8 @@ pub(crate) struct Findings {
     pub(crate) given_up: u64,
     pub(crate) delays: u64,
     pub(crate) pairs: u64,
+    /// The highest attempt of an event that does no harm, in the company of those that kill.
+    pub(crate) beside: u32,
     /// The longest time from a kill to the next run of what was running.
     pub(crate) recovery_ms: u64,
 }
@@ -106,6 +108,7 @@ impl Findings {
         self.given_up += other.given_up;
         self.delays += other.delays;
         self.pairs += other.pairs;
+        self.beside = self.beside.max(other.beside);
         self.recovery_ms = self.recovery_ms.max(other.recovery_ms);
     }
 
@@ -356,6 +359,9 @@ impl Check<'_> {
         seen.attempts |= bit;
         if attempt > ATTEMPTS[subscription].max(SILENT_ENDS_MAX) {
             self.findings.wrong("too many attempts", || format!("{mark:?} in {}: {attempt}", SUBSCRIPTIONS[subscription]));
+        }
+        if subscription == DEADLY && !mark.fate().is_dead() {
+            self.findings.beside = self.findings.beside.max(attempt);
         }
         let (narrow, index) = (u8::try_from(subscription).unwrap_or(0), u32::try_from(index).unwrap_or(0));
         if self.dead.get(&(narrow, index)).is_some_and(|dead| at > *dead) && !self.is_excused() {

@@ -155,7 +155,7 @@ fn an_attempt_is_counted_before_it_starts() {
     let story = |name: &str| Story::new(name).published(1, 'o', 1).killed(2, 20).said(2, 's', PLAIN, 1, 1, 10);
     assert!(story("counted").ran_plain(3, 1, 2, 30).is_clean());
     story("uncounted").ran_plain(3, 1, 1, 30).breaks("attempt uncounted");
-    story("many").ran_plain(3, 1, 6, 30).breaks("too many attempts");
+    story("many").ran_plain(3, 1, 11, 30).breaks("too many attempts");
 }
 
 #[test]
@@ -204,8 +204,8 @@ fn a_dead_letter_is_one_and_whole_and_due() {
     story("alive", good).letter(FRAGILE, good, 3).breaks("buried alive");
     let findings = story("both", good).ran(2, FRAGILE, good, 1, 10).letter(FRAGILE, good, 3).check();
     assert_eq!(findings.count("done and dead"), 1);
-    // Given up because its process died five times.
-    let mut silent = story("silent", good).letter(FRAGILE, good, 6);
+    // Given up because its process died ten times.
+    let mut silent = story("silent", good).letter(FRAGILE, good, 11);
     silent.evidence.letters[0].silent = true;
     assert!(silent.is_clean() && silent.check().given_up == 1);
 }

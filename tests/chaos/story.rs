@@ -36,7 +36,7 @@ pub(crate) const RETRY_MS: [u64; 7] = [20, 20, 20, 30, 20, 20, 20];
 pub(crate) const ATTEMPTS: [u32; 7] = [5, 5, 4, 3, 5, 5, 5];
 
 /// How often a message is started whose attempts end without a word, if its policy allows fewer.
-pub(crate) const SILENT_ENDS_MAX: u32 = 5;
+pub(crate) const SILENT_ENDS_MAX: u32 = 10;
 
 /// Publishers from this number on publish events of the class `Deadly` alone.
 pub(crate) const DEADLY_FROM: u32 = 1_000_000;

@@ -91,4 +91,21 @@ pub(crate) static __abe_handler_bill: ::abe_events::__private::HandlerDescriptor
 };
 const _: () = ::abe_events::__private::check_batch::<Batch<OrderCreated>>();
 const _: () = ::abe_events::__private::check_ordered::<Batch<OrderCreated>>();
+const _: () = {
+    #[allow(unused_imports)]
+    use ::abe_events::__private::NoTransaction as _;
+    ::abe_events::__private::check_transaction(
+        &[::abe_events::__private::Lent::<State<Ledger>>::TRANSACTION],
+        false,
+        true,
+    );
+    ::abe_events::__private::check_transaction(
+        &[
+            ::abe_events::__private::Lent::<State<Ledger>>::TRANSACTION,
+            ::abe_events::__private::Lent::<Pool>::TRANSACTION,
+        ],
+        true,
+        true,
+    );
+};
 ::abe_events::__private::register!(handler & __abe_handler_bill);

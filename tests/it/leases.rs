@@ -155,11 +155,13 @@ async fn i15_who_was_beside_too_many_silent_ends_runs_alone_and_ends_well() {
     let (handled, most, letters) = after_deaths(24, 1).await;
     assert_eq!((handled.len(), letters.len()), (24, 0));
     assert!(most > 1, "two silent ends are no suspicion");
+    let (handled, _, letters) = after_deaths(3, 9).await;
+    assert_eq!((handled.len(), letters.len()), (3, 0), "nine silent ends are no proof");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i15_who_never_ends_with_a_word_is_given_up_without_another_attempt() {
-    let (handled, _, letters) = after_deaths(3, 5).await;
+    let (handled, _, letters) = after_deaths(3, 10).await;
     assert_eq!(handled, Vec::<String>::new());
     assert_eq!(letters.len(), 3);
     assert!(letters.iter().all(|letter| letter.failures.last().is_some_and(|failure| failure.kind == FailureKind::Crash)));

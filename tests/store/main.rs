@@ -6,6 +6,9 @@
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
 mod server;
 #[cfg(feature = "sqlite")]

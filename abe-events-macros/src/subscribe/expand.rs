@@ -268,5 +268,31 @@ fn checks(options: &Options, handler: &Handler<'_>) -> TokenStream {
     };
     let batch = options.policy.needs_batch.as_ref().map(|key| check(key, "check_batch"));
     let ordered = options.policy.needs_key.as_ref().map(|key| check(key, "check_ordered"));
-    quote!(#batch #ordered)
+    let transactions = check_transactions(options, handler);
+    quote!(#batch #ordered #transactions)
+}
+
+/// Whether a parameter is a `Tx` that nothing could be done with. Its type is asked, not its name: there are aliases.
+fn check_transactions(options: &Options, handler: &Handler<'_>) -> Option<TokenStream> {
+    let span = located(handler.extractors.first()?.ty.span());
+    let asynchronous = handler.function.sig.asyncness.is_some();
+    let checks = (1..=handler.extractors.len()).filter_map(|count| {
+        let until = handler.extractors.get(..count)?;
+        let extractor = until.last()?;
+        let (at, shared) = (located(extractor.ty.span()), extractor.lent && !extractor.mutable);
+        let private = options.krate.private(at);
+        let transactions = until.iter().map(|extractor| {
+            let ty = extractor.ty;
+            quote_spanned!(at=> #private::Lent::<#ty>::TRANSACTION)
+        });
+        Some(quote_spanned!(at=> #private::check_transaction(&[#(#transactions),*], #shared, #asynchronous);))
+    });
+    let private = options.krate.private(span);
+    Some(quote_spanned! {span=>
+        const _: () = {
+            #[allow(unused_imports)]
+            use #private::NoTransaction as _;
+            #(#checks)*
+        };
+    })
 }

@@ -1,6 +1,6 @@
 //! The function below `#[subscribe]`: its message, its extractors, its kind.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{FnArg, ReturnType, Safety, Type};
 
@@ -85,6 +85,12 @@ fn parameter<'a>(ty: &'a Type, is_message: bool, errors: &mut Errors) -> Option<
         errors.at(token, "a handler's parameters must be named types: `impl Trait` is not");
         return None;
     }
+    if let Some(token) = extractor_name(ty).filter(|_| is_message) {
+        let message =
+            format!("a handler's first parameter is its message; `{token}` comes after it: `async fn handle(event: &OrderCreated, ...)`");
+        errors.at(token, message);
+        return None;
+    }
     match ty {
         // A type that came through `macro_rules!` stands in an invisible group.
         Type::Group(group) => parameter(&group.elem, is_message, errors),
@@ -98,6 +104,14 @@ fn parameter<'a>(ty: &'a Type, is_message: bool, errors: &mut Errors) -> Option<
         }
         _ => Some(Parameter { ty, lent: false, mutable: false }),
     }
+}
+
+/// The name of an extractor that cannot be an event's, since no event has arguments. Aliases of it are noticed by their type.
+fn extractor_name(ty: &Type) -> Option<&Ident> {
+    let ty = if let Type::Reference(reference) = ty { &reference.elem } else { ty };
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    (!last.arguments.is_none() && (last.ident == "Tx" || last.ident == "State")).then_some(&last.ident)
 }
 
 /// The first `impl` within a type.

@@ -189,3 +189,12 @@ pub trait LentState<X> {
 }
 
 impl<X> LentState<X> for &Lent<X> {}
+
+/// Whether a parameter is a transaction, asked of a concrete type: of those that are, `Lent` has a constant of the same
+/// name itself, and that one is found first.
+pub trait NoTransaction {
+    /// It is none.
+    const TRANSACTION: bool = false;
+}
+
+impl<X> NoTransaction for Lent<X> {}

@@ -34,7 +34,7 @@ pub use self::transact::{OpenTransaction, Transact, TransactionSlot};
 pub mod generated {
     pub use super::bind::{Build, worker};
     pub use super::blocking::{Blocking, blocking};
-    pub use super::extract::{Lent, LentExtractor, LentState, Prepared, prepare};
+    pub use super::extract::{Lent, LentExtractor, LentState, NoTransaction, Prepared, prepare};
     pub use super::payload::Receive;
     pub use super::union::UnionVariant;
 }

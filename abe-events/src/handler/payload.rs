@@ -32,7 +32,8 @@ impl Form for Many {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the message parameter of a `#[subscribe]` handler",
     label = "neither an event nor a union of events",
-    note = "the first parameter is an event declared with `#[event(topic = \"...\")]`, as `T`, `&T`, `Arc<T>` or `Batch<T>`, or `Message`"
+    note = "the first parameter is an event declared with `#[event(topic = \"...\")]`, as `T`, `&T`, `Arc<T>` or `Batch<T>`, or `Message`",
+    note = "extractors come after it: `async fn handle(event: &OrderCreated, mut tx: Tx<Sqlite>)`"
 )]
 pub trait Receive: Sized + Send + 'static {
     /// What is decoded, and what filters and key expressions see.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::outbox::{Outbox, OutboxPublish, Via};
 use super::{Open, Store};
 use crate::error::{Error, Result};
+use crate::handler::generated::Lent;
 use crate::handler::{Extractor, Meta, Resolver, TransactionSlot};
 use crate::message::{Id, Lineage};
 use crate::publisher::{Publishable, Publisher};
@@ -197,6 +198,16 @@ impl<Db: TxDatabase> Extractor for Tx<Db> {
         let (publisher, lineage) = (meta.lane.publisher.clone(), Lineage::of_effect(meta.message()));
         Ok(Self { open: Some(open), number, slot, store: source.0.clone(), publisher, lineage })
     }
+}
+
+impl<Db: TxDatabase> Lent<Tx<Db>> {
+    /// For the macro: goes before that of `NoTransaction`.
+    pub const TRANSACTION: bool = true;
+}
+
+impl<Db: TxDatabase> Lent<Option<Tx<Db>>> {
+    /// For the macro: goes before that of `NoTransaction`.
+    pub const TRANSACTION: bool = true;
 }
 
 impl<Db: TxDatabase> fmt::Debug for Tx<Db> {

@@ -2,8 +2,11 @@
 
 #[path = "../cases/batches.rs"]
 mod batches;
+mod commits;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/duplicates.rs"]
+mod duplicates;
 #[path = "../cases/inbox.rs"]
 mod inbox;
 #[path = "../cases/kills.rs"]
@@ -14,5 +17,7 @@ mod own;
 mod place;
 #[path = "../cases/relay.rs"]
 mod relay;
+#[path = "../cases/relays.rs"]
+mod relays;
 #[path = "../cases/transactions.rs"]
 mod transactions;

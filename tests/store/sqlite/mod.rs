@@ -4,6 +4,8 @@
 mod batches;
 #[path = "../cases/common.rs"]
 mod common;
+#[path = "../cases/duplicates.rs"]
+mod duplicates;
 #[path = "../cases/inbox.rs"]
 mod inbox;
 #[path = "../cases/kills.rs"]
@@ -13,5 +15,7 @@ mod outbox;
 mod place;
 #[path = "../cases/relay.rs"]
 mod relay;
+#[path = "../cases/relays.rs"]
+mod relays;
 #[path = "../cases/transactions.rs"]
 mod transactions;

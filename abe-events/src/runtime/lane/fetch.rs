@@ -160,6 +160,9 @@ impl<'a> Fetch<'a> {
     /// Lets a call that was begun come to its end, beside whatever else the lane waits for. Left alone it would keep what it
     /// has, such as a connection, and with some lanes of that kind nobody else would get one.
     pub(super) fn poll_underway(&mut self, cx: &mut Context<'_>, into: &mut VecDeque<Delivery>) {
+        if crate::mutant::is("calls-left-alone") {
+            return;
+        }
         let Some(receiving) = &mut self.receiving else { return };
         let Poll::Ready(received) = Pin::new(receiving).poll(cx) else { return };
         self.receiving = None;

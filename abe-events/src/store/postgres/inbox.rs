@@ -87,7 +87,11 @@ pub(super) async fn begin(
     let mut tx = store.pool.begin_with(sqlx::AssertSqlSafe(begin)).await.map_err(not_stored)?;
     mutant::pass("begun");
     let token = fastrand::i64(1..i64::MAX);
-    let recorded = insert(store, &mut tx, subscriber, token, &keys, window).await?;
+    let recorded = if mutant::is("tx-records-last") {
+        unrecorded(store, &mut tx, subscriber, &keys).await?
+    } else {
+        insert(store, &mut tx, subscriber, token, &keys, window).await?
+    };
     mutant::pass("recorded");
     let mut each = vec![Reservation::Reserved; keys.len()];
     if recorded.len() < keys.len() {
@@ -124,11 +128,21 @@ async fn insert(
     begin.fetch_all(tx).await.map_err(not_stored)
 }
 
+/// For a mutant: those that are not recorded yet, which is what another transaction sees as well.
+async fn unrecorded(store: &PostgresStore, tx: &mut PgConnection, subscriber: i64, keys: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+    let done: Vec<Vec<u8>> =
+        sqlx::query_scalar(store.statements.which_done.clone()).bind(subscriber).bind(keys).fetch_all(tx).await.map_err(not_stored)?;
+    Ok(keys.iter().filter(|key| !done.contains(key)).cloned().collect())
+}
+
 pub(super) async fn commit(store: &PostgresStore, open: OpenTransaction, rows: Vec<Row>) -> Result<bool> {
     let Ok(open) = open.downcast::<Open<Postgres>>() else {
         return Err(Error::new(ErrorKind::NotStored, "the transaction is of another database"));
     };
     let Open { mut tx, subscriber, keys, token, published, _place } = *open;
+    if mutant::is("tx-records-last") {
+        insert(store, &mut tx, subscriber, token, &keys, Duration::from_secs(3_600)).await?;
+    }
     // The server answers `COMMIT` of a transaction in which a statement has failed with a rollback, and not with an error.
     let is_recorded = sqlx::query_scalar(store.statements.is_recorded.clone()).bind(subscriber).bind(token).bind(&keys);
     let found: i64 = is_recorded.fetch_one(&mut *tx).await.map_err(not_stored)?;
