@@ -92,8 +92,3 @@ fn pause(time: Duration) {
 fn is_locked(fault: &Fault) -> bool {
     matches!(fault.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
-
-#[expect(clippy::disallowed_methods, reason = "on the writer's own thread, which does nothing else meanwhile")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
