@@ -4,6 +4,7 @@
 mod accounting;
 mod backpressure;
 mod batches;
+mod chains;
 mod contracts;
 mod delivery;
 mod filters;
