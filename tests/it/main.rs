@@ -5,6 +5,7 @@ mod accounting;
 mod backpressure;
 mod batches;
 mod chains;
+mod codecs;
 mod contracts;
 mod delivery;
 mod filters;
