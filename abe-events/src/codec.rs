@@ -14,7 +14,9 @@ pub(crate) const JSON: &str = "application/json";
 /// form on the wire: give the event a new version with it, and `upcast_from` reads what was written before.
 ///
 /// ```
-/// use abe_events::{BoxError, Codec};
+/// # #[cfg(feature = "macros")]
+/// # mod example {
+/// use abe_events::{BoxError, Codec, event};
 /// use serde::{Serialize, de::DeserializeOwned};
 ///
 /// struct Toml;
@@ -30,10 +32,6 @@ pub(crate) const JSON: &str = "application/json";
 ///         Ok(toml::from_str(std::str::from_utf8(bytes)?)?)
 ///     }
 /// }
-/// # #[cfg(all(feature = "macros", feature = "testing"))]
-/// # mod example {
-/// # use super::Toml;
-/// use abe_events::event;
 ///
 /// #[event(topic = "order.created", codec = Toml)]
 /// struct OrderCreated { order_id: u64 }
