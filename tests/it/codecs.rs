@@ -95,7 +95,7 @@ impl Folder {
     }
 
     async fn start(&self, handlers: &[&'static HandlerDescriptor], notes: &Notes) -> Runtime {
-        let builder = builder().url(&self.url("broker.db")).handlers(handlers).state(notes.clone());
+        let builder = builder().url(self.url("broker.db")).handlers(handlers).state(notes.clone());
         builder.start().await.unwrap()
     }
 }
@@ -166,7 +166,7 @@ async fn an_event_of_another_codec_is_stored_dead_lettered_and_replayed_as_its_b
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_of_another_codec_goes_through_the_store_as_well() {
     let (folder, notes) = (Folder::new(), Notes::default());
-    let builder = builder().store(&folder.url("store.db")).store_first().handlers(handlers![raw]).state(notes.clone());
+    let builder = builder().store(folder.url("store.db")).store_first().handlers(handlers![raw]).state(notes.clone());
     let runtime = builder.start().await.unwrap();
     runtime.publish(Measured { value: 7 }).await.unwrap();
     runtime.settled().await;
