@@ -10,6 +10,7 @@ mod contracts;
 mod delivery;
 mod filters;
 mod idempotency;
+mod lanes;
 mod leases;
 mod limits;
 mod ordering;

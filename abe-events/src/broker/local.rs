@@ -114,6 +114,21 @@ impl Run {
         }
     }
 
+    /// Takes out what is behind the first messages.
+    pub fn split_off(&mut self, at: usize) -> Vec<Message> {
+        match &mut self.shared {
+            Some((messages, range)) => {
+                let behind = messages.get(range.start + at..range.end).map(<[Message]>::to_vec).unwrap_or_default();
+                range.end = range.end.min(range.start + at);
+                if range.start >= range.end {
+                    self.shared = None;
+                }
+                behind
+            }
+            None => self.own.drain(at.min(self.own.len())..).collect(),
+        }
+    }
+
     /// Takes the first message out.
     pub fn pop(&mut self) -> Option<Message> {
         let message = match &self.shared {

@@ -1,6 +1,6 @@
 //! The steps of a start, in order; and the steps of a stop.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -171,6 +171,7 @@ async fn subscribe(plan: &Planned, worker: BoxWorker, transacts: bool, around: &
         hops_max: around.config.max_hops,
         payload_bytes_max: around.config.payload_bytes_max,
         stats: (0..lanes).map(|_| CachePadded::new(LaneStats::default())).collect(),
+        cut: AtomicBool::new(false),
         pulses: (0..lanes).map(|_| CachePadded::new(AtomicU32::new(0))).collect(),
         stalled: AtomicU64::new(0),
     })
@@ -233,11 +234,13 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
         all(&mut lanes).await;
     };
     let cut = tokio::select! {
-        () = finished => None,
-        () = tokio::time::sleep_until(deadline) => Some(busy(inner)),
-        () = inner.shutdown.cancel.cancelled() => Some(busy(inner)),
+        () = finished => false,
+        () = tokio::time::sleep_until(deadline) => true,
+        () = inner.shutdown.cancel.cancelled() => true,
     };
-    if cut.is_some() {
+    // Also where the lanes had already dropped what ran.
+    let handlers = busy(inner);
+    if cut {
         inner.shutdown.end_starts();
         inner.shutdown.cancel.cancel();
         // A handler that awaits is dropped at once. One that keeps its thread cannot be: its lane is let go, and settles
@@ -260,8 +263,8 @@ pub(super) async fn drain(inner: &Inner) -> Stopped {
     }
     inner.stored.close().await;
     inner.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    let ended = match cut {
-        Some(handlers) if !handlers.is_empty() => Stopped::Cut { handlers },
+    let ended = match handlers {
+        handlers if !handlers.is_empty() => Stopped::Cut { handlers },
         _ if left > 0 && inner.ends_with_process() => Stopped::LeftBehind { messages: left },
         _ => Stopped::Drained,
     };

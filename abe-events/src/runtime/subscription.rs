@@ -1,7 +1,7 @@
 //! One subscription of a running runtime: what all its lanes share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Subscription {
     pub(crate) pulses: Box<[CachePadded<AtomicU32>]>,
     /// How often the watchdog found a lane's thread held for longer than the timeout.
     pub(crate) stalled: AtomicU64,
+    /// Whether an attempt was dropped because the grace time was over.
+    pub(crate) cut: AtomicBool,
 }
 
 impl Subscription {
@@ -53,9 +55,10 @@ impl Subscription {
         self.name.as_str()
     }
 
-    /// Whether any lane is in an attempt, or publishes what one returned.
+    /// Whether any lane is in an attempt, or publishes what one returned; or was, when it was cut off.
     pub(crate) fn is_busy(&self) -> bool {
-        self.stats.iter().any(|lane| lane.started.get() > lane.ended.get() || lane.publishing.get() > lane.published.get())
+        self.cut.load(Ordering::Acquire)
+            || self.stats.iter().any(|lane| lane.started.get() > lane.ended.get() || lane.publishing.get() > lane.published.get())
     }
 
     /// Whether the `headers(...)` rules hold.

@@ -67,7 +67,7 @@ impl Turns {
         let began = Instant::now();
         loop {
             match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
-                Err(fault) if is_busy(&fault) && began.elapsed() < self.patience => {
+                Err(fault) if is_locked(&fault) && began.elapsed() < self.patience => {
                     let look = if began.elapsed() < USUAL { LOOK_US } else { LOOK_LATER_US };
                     std::thread::sleep(Duration::from_micros(fastrand::u64(look)));
                 }
@@ -84,6 +84,6 @@ impl Turns {
     }
 }
 
-fn is_busy(fault: &Fault) -> bool {
+fn is_locked(fault: &Fault) -> bool {
     matches!(fault.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }

@@ -12,6 +12,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::fetch::Fetch;
+use super::hand_on::HandOn;
 use super::renewal::Renewal;
 use super::settle::Settling;
 use super::suspect::{self, Pass};
@@ -36,20 +37,22 @@ const RUN_TIME_MAX: Duration = Duration::from_micros(100);
 /// A lane's side of the seam.
 pub(super) struct LaneFeed<'a> {
     pub(super) subscription: &'a Subscription,
-    stats: &'a LaneStats,
+    pub(super) stats: &'a LaneStats,
     context: LaneContext,
     pulse: &'a AtomicU32,
     /// Received and not yet started, oldest first.
     pub(super) waiting: VecDeque<Delivery>,
     /// Where the subscription may go the shorter way.
-    local: Option<&'a dyn Local>,
+    pub(super) local: Option<&'a dyn Local>,
     /// The same, of what is handed out for the first time.
-    run: Run,
+    pub(super) run: Run,
     /// How many messages of the run, from the first, may reach the handler.
-    lent: usize,
+    pub(super) lent: usize,
     /// When the run was lent.
     lent_at: Option<Instant>,
-    fetch: Fetch<'a>,
+    pub(super) fetch: Fetch<'a>,
+    /// Where other lanes could take what waits here.
+    pub(super) hand_on: Option<HandOn>,
     pub(super) settling: Settling<'a>,
     verdicts: Verdicts<'a>,
     /// Where a delivery has a lease.
@@ -102,6 +105,7 @@ impl<'a> LaneFeed<'a> {
             lent: 0,
             lent_at: None,
             fetch: Fetch::new(&*subscription.consumer, local, lane, &subscription.policy),
+            hand_on: (subscription.policy.concurrency > 1).then(HandOn::new),
             settling: Settling::new(subscription, stats),
             verdicts: Verdicts::new(subscription, stats),
             renewal: subscription.lease.map(|lease| Renewal::new(&*subscription.consumer, lease)),
@@ -412,9 +416,11 @@ impl Feed for LaneFeed<'_> {
 
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
         // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
+        self.poll_hand_on(cx);
         let _ = self.settling.poll_flush(cx);
         self.fetch.poll_underway(cx, &mut self.waiting);
         if self.cancelled.as_mut().poll(cx).is_ready() {
+            self.subscription.cut.store(true, Ordering::Release);
             return Poll::Ready(Interrupt::Cancelled);
         }
         if self.poll_renewal(cx).is_ready() {
@@ -433,6 +439,9 @@ impl Feed for LaneFeed<'_> {
 
     fn attempt_ends(&mut self) {
         self.stats.ended.add(self.in_attempt.take());
+        if let Some(hand_on) = &mut self.hand_on {
+            hand_on.attempt_ends();
+        }
         self.ends();
     }
 
@@ -449,6 +458,7 @@ impl Feed for LaneFeed<'_> {
             // The handler has done its work: only the end of the grace time stops its events, and then it runs again.
             Poll::Pending => match self.cancelled.as_mut().poll(cx) {
                 Poll::Ready(()) => {
+                    self.subscription.cut.store(true, Ordering::Release);
                     Err(Error::new(crate::ErrorKind::Closed, "the runtime stopped while the returned events were being published"))
                 }
                 Poll::Pending => return Poll::Pending,

@@ -19,6 +19,9 @@ const APPETITE_MAX: usize = 64;
 /// broker takes longer, as long as that: work that takes less than its round would mostly wait.
 const CHUNK_TIME_MAX: Duration = Duration::from_micros(200);
 
+/// The same while so much waits that no lane goes without: then a round that many share costs each of them little.
+const CHUNK_TIME_DEEP: Duration = Duration::from_millis(50);
+
 /// A round that took longer was waiting for something to come.
 const ROUND_TIME_MAX: Duration = Duration::from_millis(20);
 
@@ -40,8 +43,8 @@ pub(super) struct Fetch<'a> {
     /// How many deliveries are asked for next.
     appetite: usize,
     least: usize,
-    /// Whether other lanes could work on what this one takes.
-    shared: bool,
+    /// How many lanes could work on what this one takes.
+    lanes: u32,
     /// What was taken last, if other lanes could have worked on it.
     chunk: Option<Chunk>,
     /// When the round to the broker began that is under way: with the settlement of what was handled.
@@ -61,7 +64,7 @@ struct Chunk {
 
 impl<'a> Fetch<'a> {
     pub(super) fn new(consumer: &'a dyn Consumer, local: Option<&'a dyn Local>, lane: u32, policy: &Policy) -> Self {
-        let shared = policy.concurrency > 1;
+        let lanes = policy.concurrency;
         let least = policy.batch as usize;
         Self {
             consumer,
@@ -70,9 +73,9 @@ impl<'a> Fetch<'a> {
             receiving: None,
             taking: false,
             pause: None,
-            appetite: if shared { least } else { least.max(APPETITE_MAX) },
+            appetite: if lanes > 1 { least } else { least.max(APPETITE_MAX) },
             least,
-            shared,
+            lanes,
             chunk: None,
             round_began: None,
             one_next: false,
@@ -82,7 +85,7 @@ impl<'a> Fetch<'a> {
 
     /// What was taken is handled, and a round to the broker begins. With its end two clock reads per chunk, none per message.
     pub(super) fn round_begins(&mut self) {
-        if self.shared && self.round_began.is_none() {
+        if self.lanes > 1 && self.round_began.is_none() {
             let now = Instant::now();
             self.round_began = Some(now);
             self.adapt(now);
@@ -202,9 +205,18 @@ impl<'a> Fetch<'a> {
     fn adapt(&mut self, now: Instant) {
         let Some(Chunk { count, began, round }) = self.chunk.take() else { return };
         let each = now.duration_since(began).as_nanos() / u128::from(count.max(1));
-        let fits = CHUNK_TIME_MAX.max(round).as_nanos() / each.max(1);
+        let time = if self.is_deep() { CHUNK_TIME_DEEP } else { CHUNK_TIME_MAX.max(round) };
+        let fits = time.as_nanos() / each.max(1);
         let most = self.appetite.saturating_mul(2).min(APPETITE_MAX);
         self.appetite = usize::try_from(fits).unwrap_or(usize::MAX).min(most).max(self.least);
+    }
+}
+
+impl Fetch<'_> {
+    /// Whether all lanes could take twice as much as this one does, as far as is known.
+    fn is_deep(&self) -> bool {
+        let each = 2 * self.appetite.min(APPETITE_MAX) as u64;
+        self.consumer.depth().ready >= each * u64::from(self.lanes)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod feed;
 mod fetch;
+mod hand_on;
 mod renewal;
 mod settle;
 mod suspect;
