@@ -16,10 +16,9 @@ use super::hand_on::HandOn;
 use super::renewal::Renewal;
 use super::settle::Settling;
 use super::suspect::{self, Pass};
-use super::tally::Kind;
 use super::transaction::Transacting;
 use super::verdict::Verdicts;
-use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run, Verdict};
+use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run};
 use crate::error::Error;
 use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation, Transact};
 use crate::inbox::MemoryInbox;
@@ -77,7 +76,7 @@ pub(super) struct LaneFeed<'a> {
     reserving: Option<Boxed<'a, Result<Reservation, Error>>>,
     publishing: Option<Boxed<'a, Result<(), Error>>>,
     /// Held while a suspect of this lane runs, or is about to.
-    pass: Option<Pass>,
+    pub(super) pass: Option<Pass>,
     outer_scope: Scope,
 }
 
@@ -536,32 +535,6 @@ fn too_large(bytes: usize, max: usize) -> Ended {
 }
 
 impl LaneFeed<'_> {
-    /// Sees to it that a suspect runs alone: ready when the next that waits may start.
-    fn poll_isolate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let attempts = self.subscription.policy.retry.attempts;
-        let next = self.waiting.front();
-        if self.pass.as_ref().is_some_and(|pass| next.is_none_or(|next| !pass.is_of(next))) {
-            // It has run, and the next one might take its verdict along.
-            ready!(self.settling.poll_flush(cx));
-            self.pass = None;
-        }
-        let is_next = |next: &Delivery| suspect::is_suspect(next) && !suspect::is_given_up(next, attempts);
-        let Some(next) = next.filter(|next| is_next(next)) else { return Poll::Ready(()) };
-        if self.pass.is_none() {
-            self.pass = self.subscription.gate.enter(next);
-            // Where no other suspect runs, this one stays; what it could take along does not.
-            let stays = usize::from(self.pass.is_some());
-            for delivery in self.waiting.split_off(stays) {
-                let after = if suspect::is_suspect(&delivery) { suspect::wait() } else { Duration::ZERO };
-                self.stats.released.add(1);
-                self.settling.push(delivery, Verdict::Release { after }, Kind::Again);
-            }
-            self.fetch.take_one_next();
-        }
-        // Before it starts, what went back must have arrived.
-        self.settling.poll_flush(cx)
-    }
-
     /// A run is lent. Of each the time of one message is taken, of quick ones the first as well as the last: where messages
     /// are few, of every one.
     fn begin_run(&mut self) {

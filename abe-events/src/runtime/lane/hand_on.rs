@@ -55,7 +55,7 @@ impl LaneFeed<'_> {
             return;
         }
         for delivery in std::mem::take(&mut self.waiting) {
-            self.hand_back(delivery);
+            self.hand_back(delivery, Duration::ZERO);
         }
         let Some(local) = self.local else { return };
         let (lane, reserved) = (self.fetch.lane(), self.subscription.inbox.is_some());
@@ -64,12 +64,13 @@ impl LaneFeed<'_> {
             if reserved && at + running_of_run < lent {
                 self.settling.record(InboxKey::Id(message.id().clone()), false);
             }
-            self.hand_back(local.delivery(lane, message));
+            self.hand_back(local.delivery(lane, message), Duration::ZERO);
         }
     }
 
-    fn hand_back(&mut self, delivery: Delivery) {
+    /// Gives back what was not started, so that it costs no attempt.
+    pub(super) fn hand_back(&mut self, delivery: Delivery, after: Duration) {
         self.stats.released.add(1);
-        self.settling.push(delivery, Verdict::Release { after: Duration::ZERO }, Kind::Again);
+        self.settling.push(delivery, Verdict::Release { after }, Kind::Again);
     }
 }

@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::feed::LaneFeed;
 use crate::broker::{Delivery, Token};
 
 /// How often a message may end without a word before it runs alone.
@@ -71,6 +73,33 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.gate.0.store(false, Ordering::Release);
+    }
+}
+
+impl LaneFeed<'_> {
+    /// Sees to it that a suspect runs alone: ready when the next that waits may start.
+    pub(super) fn poll_isolate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let attempts = self.subscription.policy.retry.attempts;
+        let next = self.waiting.front();
+        if self.pass.as_ref().is_some_and(|pass| next.is_none_or(|next| !pass.is_of(next))) {
+            // It has run, and the next one might take its verdict along.
+            ready!(self.settling.poll_flush(cx));
+            self.pass = None;
+        }
+        let is_next = |next: &Delivery| is_suspect(next) && !is_given_up(next, attempts);
+        let Some(next) = next.filter(|next| is_next(next)) else { return Poll::Ready(()) };
+        if self.pass.is_none() {
+            self.pass = self.subscription.gate.enter(next);
+            // Where no other suspect runs, this one stays; what it could take along does not.
+            let stays = usize::from(self.pass.is_some());
+            for delivery in self.waiting.split_off(stays) {
+                let after = if is_suspect(&delivery) { wait() } else { Duration::ZERO };
+                self.hand_back(delivery, after);
+            }
+            self.fetch.take_one_next();
+        }
+        // Before it starts, what went back must have arrived.
+        self.settling.poll_flush(cx)
     }
 }
 
