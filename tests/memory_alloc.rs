@@ -21,6 +21,10 @@ impl Body for Event {
         Ok(bytes::Bytes::new())
     }
 
+    fn content_type(&self) -> &'static str {
+        "application/json"
+    }
+
     fn weight(&self) -> usize {
         64
     }

@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("config::nearest", 0),
     ("error", 0),
     ("mutant", 0),
+    ("codec", 0),
     ("event", 0),
     ("message", 0),
     ("panics", 0),

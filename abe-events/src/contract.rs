@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use compact_str::{CompactString, ToCompactString};
 
+use crate::codec::{Codec, is_content_type};
 use crate::event::{Event, EventDescriptor, Incoming, Unreadable};
 use crate::handler::{Form, IntoOutcome, Receive};
 use crate::mutant;
@@ -18,7 +19,12 @@ pub fn read<T: Event>(version: u32, bytes: &[u8]) -> Result<T, Unreadable> {
     if version < known && !mutant::is("newer-is-read") {
         return Err(Unreadable::NoUpcast { given: version, oldest: (T::DESCRIPTOR.oldest)() });
     }
-    serde_json::from_slice(bytes).map_err(|error| Unreadable::Malformed(describe(&error, T::DESCRIPTOR, bytes, check_path::<T>)))
+    T::Codec::decode(bytes).map_err(|error| {
+        Unreadable::Malformed(match error.downcast_ref::<serde_json::Error>() {
+            Some(error) => describe(error, T::DESCRIPTOR, bytes, check_path::<T>),
+            None => describe_other(&*error, T::DESCRIPTOR),
+        })
+    })
 }
 
 /// Reads a payload of an older version than `T`'s, as the event that `T` is upcast from.
@@ -65,13 +71,22 @@ fn describe(error: &serde_json::Error, descriptor: &EventDescriptor, bytes: &[u8
     format!("{what} at line {} column {}", error.line(), error.column())
 }
 
+/// The same of a codec that is not ours, whose words nobody knows.
+fn describe_other(error: &(dyn std::error::Error + Send + Sync), descriptor: &EventDescriptor) -> String {
+    let content_type = descriptor.content_type;
+    match descriptor.sensitive.is_empty() {
+        true => format!("not readable as {content_type}: {}", without_value(&error.to_string())),
+        false => format!("not readable as {content_type}"),
+    }
+}
+
 /// The text of a serde error without the value it quotes: a field of a nested type may be sensitive.
 fn without_value(text: &str) -> String {
     for kind in ["invalid type: ", "invalid value: "] {
-        if text.starts_with(kind)
-            && let Some(expected) = text.rfind(", expected ")
+        if let Some(at) = text.find(kind)
+            && let Some(expected) = text.rfind(", expected ").filter(|expected| *expected > at)
         {
-            return format!("{}{}", kind.trim_end_matches(": "), &text[expected..]);
+            return format!("{}{}{}", &text[..at], kind.trim_end_matches(": "), &text[expected..]);
         }
     }
     text.to_owned()
@@ -97,6 +112,18 @@ pub const fn check_upcast<New: Event, Old: Event>() {
     let (new, old) = (New::DESCRIPTOR, Old::DESCRIPTOR);
     assert!(same_text(new.topic, old.topic), "`upcast_from` must name an event of the same topic");
     assert!(old.version < new.version, "`upcast_from` must name an older version");
+}
+
+/// What an event's bytes are.
+pub const fn content_type<T: Event>() -> &'static str {
+    <T::Codec as Codec>::CONTENT_TYPE
+}
+
+/// Refuses a codec whose content type nobody could pass on.
+#[track_caller]
+pub const fn check_codec<T: Event>() {
+    let fits = is_content_type(content_type::<T>());
+    assert!(fits, "`CONTENT_TYPE` of this codec is no media type: one word such as `application/cbor`, at most 100 bytes long");
 }
 
 /// Refuses `batch` on a handler that takes one message per call.
@@ -234,6 +261,7 @@ mod tests {
             without_value("invalid type: string \"4111, expected\", expected u64 at line 1"),
             "invalid type, expected u64 at line 1"
         );
+        assert_eq!(without_value("at 7: invalid value: integer `4111`, expected u8"), "at 7: invalid value, expected u8");
         assert_eq!(without_value("missing field `a`"), "missing field `a`");
     }
 

@@ -9,11 +9,12 @@ use compact_str::CompactString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Body, Message, Payload};
 use crate::topic::Topic;
 
-/// A fact with a topic, a version and a JSON form. `#[event]` writes the implementation.
+/// A fact with a topic, a version and a form of bytes. `#[event]` writes the implementation.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not declared with `#[event(topic = \"...\")]`",
@@ -22,6 +23,9 @@ use crate::topic::Topic;
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// Topic, version and where the event was declared.
     const DESCRIPTOR: &'static EventDescriptor;
+
+    /// How it becomes bytes: [`Json`](crate::Json), unless `codec` names another.
+    type Codec: Codec;
 
     /// What order and partition follow; `None` for an event without `key`.
     fn key(&self) -> Option<CompactString> {
@@ -95,12 +99,14 @@ fn by_way_of_bytes<T: Event>(version: u32, body: &dyn Body) -> Result<Arc<T>, Un
 
 impl<T: Event> Body for T {
     fn encode(&self) -> Result<Bytes> {
-        match serde_json::to_vec(self) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => {
-                Err(Error::new(ErrorKind::Encode, format!("{} cannot be written as JSON", T::DESCRIPTOR.name)).with_source(error))
-            }
-        }
+        T::Codec::encode(self).map(Bytes::from).map_err(|error| {
+            let text = format!("{} cannot be written as {}", T::DESCRIPTOR.name, T::Codec::CONTENT_TYPE);
+            Error::new(ErrorKind::Encode, text).with_source(error)
+        })
+    }
+
+    fn content_type(&self) -> &'static str {
+        T::Codec::CONTENT_TYPE
     }
 
     fn weight(&self) -> usize {
@@ -159,6 +165,8 @@ pub struct EventDescriptor {
     pub type_id: TypeId,
     /// The oldest version that the upcast chain reads.
     pub oldest: fn() -> u32,
+    /// What its bytes are, as a media type: that of its codec.
+    pub content_type: &'static str,
     /// Whether the event has a key.
     pub has_key: bool,
     /// Fields that must not be shown anywhere.

@@ -84,6 +84,7 @@
 #[path = "private.rs"]
 pub mod __private;
 pub mod broker;
+mod codec;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -175,6 +176,7 @@ pub use abe_events_macros::subscribe;
 #[doc = include_str!("docs/test.md")]
 pub use abe_events_macros::test;
 
+pub use self::codec::{Codec, Json};
 pub use self::error::{BoxError, Classify, Error, ErrorKind, Result};
 pub use self::event::{Event, EventDescriptor, Incoming, Location, Unreadable};
 pub use self::handler::{Batch, BatchOutcome, Context, Outcome, State};

@@ -9,8 +9,8 @@ pub use abe_events_macros::__handlers;
 pub use compact_str::CompactString;
 
 pub use crate::contract::{
-    Returned, ReturnsAnything, ReturnsOutcome, check, check_batch, check_ordered, check_transaction, check_union, check_upcast, contracts,
-    crate_of, key_text, read, read_older, takes_batch, upcast,
+    Returned, ReturnsAnything, ReturnsOutcome, check, check_batch, check_codec, check_ordered, check_transaction, check_union,
+    check_upcast, content_type, contracts, crate_of, key_text, read, read_older, takes_batch, upcast,
 };
 pub use crate::handler::generated::*;
 pub use crate::handler::{BoxWorker, CrateLink, HandlerDescriptor, HeaderRule, IntoOutcome, Meta, Resolver, Spec};

@@ -14,6 +14,7 @@ use crate::broker::{Answer, Broker, Messages, Origin, Outgoing, PublishFailure, 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::handler::TransactionSlot;
+use crate::lane_scope;
 use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
 use crate::topic::Topic;
 
@@ -241,13 +242,14 @@ impl Publisher {
         message_at(now_ms(), event)
     }
 
-    /// The messages of events, as [`message`](Publisher::message) makes them; the clock is read once.
-    pub fn messages<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<Vec<Message>> {
+    /// The messages of events, as [`message`](Publisher::message) makes them, with one lineage; the clock is read once.
+    pub fn messages<P: Publishable>(&self, events: impl IntoIterator<Item = P>, lineage: Option<Arc<Lineage>>) -> Result<Vec<Message>> {
         let now_ms = now_ms();
-        events.into_iter().map(|event| message_at(now_ms, event)).collect()
+        let chained = |message: Message| if lineage.is_some() { message.with_lineage(lineage.clone()) } else { message };
+        events.into_iter().map(|event| message_at(now_ms, event).map(chained)).collect()
     }
 
-    /// Publishes an event and answers its id.
+    /// Publishes an event and answers its id. Within a handler's code it is an effect of the handler's message.
     pub async fn publish<P: Publishable>(&self, event: P) -> Result<Id> {
         // Not in one expression: its parts would become parts of the future.
         let posted = self.post_event(event)?;
@@ -258,7 +260,11 @@ impl Publisher {
     }
 
     fn post_event<P: Publishable>(&self, event: P) -> Result<Posted<'_>> {
-        self.post(message_at(now_ms(), event)?)
+        let mut message = message_at(now_ms(), event)?;
+        if let Some(lineage) = lane_scope::lineage() {
+            message = message.with_lineage(Some(lineage));
+        }
+        self.post(message)
     }
 
     /// Publishes one message and answers its id.
@@ -271,7 +277,7 @@ impl Publisher {
     fn post(&self, message: Message) -> Result<Posted<'_>> {
         self.check_size(&message)?;
         let (id, topic) = (message.id().clone(), message.topic().clone());
-        let origin = self.origin.or_else(crate::lane_scope::current);
+        let origin = self.origin.or_else(lane_scope::current);
         let slot = topic.as_static().and_then(|text| self.limits.declared(text));
         let answer = match slot.and_then(DeclaredCount::route) {
             Some(route) if route.is_open() => route.publish(message, origin),
@@ -316,7 +322,7 @@ impl Publisher {
         }
         let count = messages.as_slice().len() as u64;
         let topics = TopicsOf::new(messages.as_slice());
-        let origin = self.origin.or_else(crate::lane_scope::current);
+        let origin = self.origin.or_else(lane_scope::current);
         let answer = self.broker.publish(Outgoing { messages, delay, origin });
         Ok(Sending { limits: &self.limits, count, topics, answer })
     }
@@ -522,6 +528,13 @@ impl<'a> Publish<'a> {
             let lineage = Lineage::received(id.clone(), id, message.hops(), message.topic().clone());
             message.with_lineage(Some(lineage))
         });
+        self
+    }
+
+    /// Begins a chain: no effect of the message that is being handled, but an event of its own, such as the next tick of a
+    /// clock. Its correlation id is its own id, and it has passed no handler: `max_hops` does not end what goes on by it.
+    pub fn new_chain(mut self) -> Self {
+        self.message = self.message.map(|message| message.with_lineage(None));
         self
     }
 

@@ -22,12 +22,14 @@ impl ::abe_events::Event for OrderCreated {
             at: ::abe_events::__private::here!(),
             type_id: ::core::any::TypeId::of::<OrderCreated>(),
             oldest: || (<OrderCreatedV1 as ::abe_events::Event>::DESCRIPTOR.oldest)(),
+            content_type: ::abe_events::__private::content_type::<OrderCreated>(),
             has_key: true,
             sensitive: &[],
             check: ::abe_events::__private::check::<OrderCreated>,
         };
         &DESCRIPTOR
     };
+    type Codec = ::abe_events::Json;
     fn key(&self) -> ::core::option::Option<::abe_events::__private::CompactString> {
         ::core::option::Option::Some(::abe_events::__private::key_text(&self.user_id))
     }

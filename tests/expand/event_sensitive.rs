@@ -37,12 +37,14 @@ impl ::abe_events::Event for Signup {
             at: ::abe_events::__private::here!(),
             type_id: ::core::any::TypeId::of::<Signup>(),
             oldest: || (<V1 as ::abe_events::Event>::DESCRIPTOR.oldest)(),
+            content_type: ::abe_events::__private::content_type::<Signup>(),
             has_key: true,
             sensitive: &["Named.password"],
             check: ::abe_events::__private::check::<Signup>,
         };
         &DESCRIPTOR
     };
+    type Codec = ::abe_events::Json;
     fn key(&self) -> ::core::option::Option<::abe_events::__private::CompactString> {
         ::core::option::Option::Some(
             ::abe_events::__private::key_text(

@@ -4,6 +4,8 @@
 mod accounting;
 mod backpressure;
 mod batches;
+mod chains;
+mod codecs;
 mod contracts;
 mod delivery;
 mod filters;

@@ -19,7 +19,8 @@ pub(crate) fn expand(contract: &Contract, errors: &Errors) -> TokenStream {
     let debug = (!derives.debug()).then(|| debug::implementation(item, fields));
     let documented = documented(contract);
     let implementation = implementation(contract);
-    let checks = upcast_check(contract);
+    let checks = [upcast_check(contract), codec_check(contract)];
+    let checks = checks.iter().flatten();
     let registration = errors.is_empty().then(|| {
         let name = &item.ident;
         let root = krate.root(located(name.span()));
@@ -31,7 +32,7 @@ pub(crate) fn expand(contract: &Contract, errors: &Errors) -> TokenStream {
         #documented
         #debug
         #implementation
-        #checks
+        #(#checks)*
         #registration
     }
 }
@@ -55,7 +56,7 @@ fn implementation(contract: &Contract) -> TokenStream {
     let sensitive = fields.names();
     let key = key(contract);
     let has_key = key.is_some();
-    let (decode, oldest) = (decode(contract), oldest(contract));
+    let (codec, decode, oldest) = (codec(contract), decode(contract), oldest(contract));
     quote_spanned! {span=>
         #[automatically_derived]
         impl #root::Event for #name {
@@ -68,12 +69,15 @@ fn implementation(contract: &Contract) -> TokenStream {
                     at: #private::here!(),
                     type_id: ::core::any::TypeId::of::<#name>(),
                     oldest: #oldest,
+                    content_type: #private::content_type::<#name>(),
                     has_key: #has_key,
                     sensitive: &[#(#sensitive),*],
                     check: #private::check::<#name>,
                 };
                 &DESCRIPTOR
             };
+
+            type Codec = #codec;
 
             #key
 
@@ -106,6 +110,16 @@ fn key(contract: &Contract) -> Option<TokenStream> {
             ::core::option::Option::Some(#private::key_text(#expression))
         }
     })
+}
+
+fn codec(contract: &Contract) -> TokenStream {
+    match &contract.codec {
+        Some(codec) => quote!(#codec),
+        None => {
+            let root = contract.krate.root(located(contract.item.ident.span()));
+            quote!(#root::Json)
+        }
+    }
 }
 
 fn decode(contract: &Contract) -> TokenStream {
@@ -159,4 +173,10 @@ fn upcast_check(contract: &Contract) -> Option<TokenStream> {
     let (name, from, span) = (&contract.item.ident, &upcast.from, located(upcast.from.span()));
     let private = contract.krate.private(span);
     Some(quote_spanned!(span=> const _: () = #private::check_upcast::<#name, #from>();))
+}
+
+fn codec_check(contract: &Contract) -> Option<TokenStream> {
+    let span = located(contract.codec.as_ref()?.span());
+    let (name, private) = (&contract.item.ident, contract.krate.private(span));
+    Some(quote_spanned!(span=> const _: () = #private::check_codec::<#name>();))
 }

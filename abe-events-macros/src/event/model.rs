@@ -14,7 +14,7 @@ use crate::names::fault_of;
 use crate::values::{Callable, literal};
 
 /// What `#[event(...)]` knows.
-pub(crate) const KEYS: [&str; 7] = ["topic", "version", "key", "upcast_from", "upcast_with", "serde", "crate"];
+pub(crate) const KEYS: [&str; 8] = ["topic", "version", "key", "upcast_from", "upcast_with", "codec", "serde", "crate"];
 
 /// A contract. When mistakes were noted it holds stand-ins for what was wrong, so that handlers of the event do not fail as well.
 pub(crate) struct Contract {
@@ -25,6 +25,8 @@ pub(crate) struct Contract {
     pub(crate) version: u32,
     pub(crate) key: Option<Key>,
     pub(crate) upcast: Option<Upcast>,
+    /// `None` for JSON.
+    pub(crate) codec: Option<Path>,
     pub(crate) derives: Derives,
     /// Whether missing derives of serde are added.
     pub(crate) serde: bool,
@@ -61,6 +63,7 @@ impl Contract {
         let version = arguments.take("version").and_then(|argument| errors.note(version(&argument))).unwrap_or(1);
         let key = arguments.take("key").and_then(|argument| errors.note(key(&argument)));
         let upcast = upcast(arguments, errors);
+        let codec = arguments.take("codec").and_then(|argument| errors.note(argument.path()));
         let serde = arguments.take("serde").and_then(|argument| errors.note(argument.boolean())).unwrap_or(true);
         let fields = Fields::take_marks(&mut item, errors);
         if !can_be_event(&item, errors) {
@@ -68,7 +71,7 @@ impl Contract {
         }
         let derives = Derives::of(&item, fields.any_sensitive(), errors);
         let doc = doc_of(&item.attrs);
-        Ok(Self { item, krate, topic, version, key, upcast, derives, serde, fields, doc })
+        Ok(Self { item, krate, topic, version, key, upcast, codec, derives, serde, fields, doc })
     }
 }
 

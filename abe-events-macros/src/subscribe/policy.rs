@@ -1,8 +1,8 @@
 //! The part of `#[subscribe(...)]` that is policy: retries, timeout, batches, order, duplicates.
 
 use proc_macro2::Ident;
-use quote::format_ident;
-use syn::{Error, Result};
+use quote::{ToTokens, format_ident};
+use syn::{Error, Expr, Result};
 
 use crate::args::{Argument, Arguments, Value};
 use crate::errors::Errors;
@@ -133,13 +133,25 @@ fn nested(argument: &Argument, owner: &str, known: &[&str], example: &str, error
     Some(Arguments::parse(owner, known, group.stream(), errors))
 }
 
-/// A flag only: the broker keeps the order, and the broker knows no key but the event's own.
+/// A flag only: the broker keeps the order, by the key that was written when the event was published, and a handler's own
+/// would come too late.
 fn ordered(argument: &Argument) -> Result<bool> {
     argument.flag().map_err(|_| match &argument.value {
-        Value::Is(value) => Error::new_spanned(
-            value,
-            "`ordered` follows the event's own key, which brokers know: put `key = ...` into its `#[event(...)]`, and write `ordered` here",
-        ),
+        Value::Is(value) => Error::new_spanned(value, with_key(value)),
         _ => Error::new_spanned(&argument.key, "`ordered` has no value: it follows the event's own key"),
     })
+}
+
+/// Why `ordered` takes no key, and where the one that was meant belongs.
+fn with_key(value: &Expr) -> String {
+    let key = match value {
+        Expr::Path(field) => field.to_token_stream().to_string(),
+        Expr::Closure(_) => "|event| ...".to_owned(),
+        // That would be no key of an event either.
+        _ => "...".to_owned(),
+    };
+    format!(
+        "`ordered` takes no key: the order is kept by the broker, which knows only the key an event was published with; \
+         put `key = {key}` into its `#[event(...)]`, and write `ordered` here"
+    )
 }

@@ -12,6 +12,7 @@ use super::outcome::{Outcome, Reply};
 use crate::broker::{Delivery, FailureKind};
 use crate::error::ErrorKind;
 use crate::event::Unreadable;
+use crate::lane_scope;
 use crate::message::Lineage;
 use crate::panics::text_of;
 use crate::publisher::KEY_BYTES_MAX;
@@ -91,6 +92,9 @@ fn step(
         feed.attempt_starts(deliveries.len());
     }
     feed.in_user_code(true);
+    if let Some(first) = deliveries.first() {
+        lane_scope::runs_for(&first.message);
+    }
     let lane = feed.lane();
     let polled = guarded(HANDLER, || {
         if !*started {

@@ -21,6 +21,7 @@ use super::{batched, single, transact};
 use crate::broker::Delivery;
 use crate::error::{Error, Result};
 use crate::event::{Incoming, Unreadable};
+use crate::lane_scope;
 
 /// A handler's typed part, as the loops see it. Everything may run user code, and may panic.
 pub(super) trait Calls: Send {
@@ -279,6 +280,7 @@ where
                     Err(unreadable) => return Poll::Ready(Stop::Unreadable(unreadable)),
                 };
                 progress.stage = Stage::Running;
+                lane_scope::runs_for(message);
                 progress.watched = beat == Next::Timed;
                 if progress.watched {
                     lent.beat.time_starts();
@@ -290,6 +292,9 @@ where
                         return Poll::Ready(Stop::Replied);
                     }
                 }
+            } else {
+                // It was pending, and the scope was left.
+                lane_scope::runs_for(message);
             }
             if let Some(future) = self.future.as_mut().as_pin_mut() {
                 ready!(future.poll(cx)).settle(reply, &lent.lane.publisher);

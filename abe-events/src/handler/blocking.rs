@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::lane_scope;
+use crate::lane_scope::Scope;
 
 /// Runs a function on the blocking pool, in the scope of the lane that is being polled.
 ///
@@ -15,16 +15,16 @@ use crate::lane_scope;
 ///
 /// Outside of a tokio runtime.
 pub fn blocking<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> Blocking<R> {
-    let origin = lane_scope::current();
+    let scope = Scope::here();
     Blocking(spawn_blocking(move || {
         // The thread belongs to the pool: what the scope was must come back, after a panic too.
-        struct Restore(Option<crate::broker::Origin>);
+        struct Restore(Scope);
         impl Drop for Restore {
             fn drop(&mut self) {
-                lane_scope::replace(self.0);
+                std::mem::take(&mut self.0).enter();
             }
         }
-        let _restore = Restore(lane_scope::replace(origin));
+        let _restore = Restore(scope.enter());
         run()
     }))
 }

@@ -17,15 +17,29 @@ pub struct Lineage {
     parent: Option<Arc<Lineage>>,
 }
 
+/// What a lineage takes from the message that is the cause: cheap to take, for messages of which most cause nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub(super) id: Id,
+    pub(super) topic: Topic,
+    pub(super) lineage: Option<Arc<Lineage>>,
+}
+
 impl Lineage {
     /// The lineage of whatever a handler of `cause` publishes.
     pub fn of_effect(cause: &Message) -> Arc<Self> {
+        Self::of(cause.as_cause())
+    }
+
+    /// The same, of what was taken of the message.
+    pub(crate) fn of(cause: Cause) -> Arc<Self> {
+        let Cause { id, topic, lineage } = cause;
         Arc::new(Self {
-            correlation_id: cause.correlation_id().clone(),
-            causation_id: cause.id().clone(),
-            hops: cause.hops().saturating_add(1),
-            cause: cause.topic().clone(),
-            parent: cause.lineage().cloned(),
+            correlation_id: lineage.as_ref().map_or(&id, |lineage| &lineage.correlation_id).clone(),
+            causation_id: id,
+            hops: lineage.as_ref().map_or(0, |lineage| lineage.hops).saturating_add(1),
+            cause: topic,
+            parent: lineage,
         })
     }
 

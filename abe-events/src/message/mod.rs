@@ -16,6 +16,7 @@ use compact_str::CompactString;
 pub use self::headers::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers};
 pub use self::id::Id;
 pub(crate) use self::id::now_ms;
+pub(crate) use self::lineage::Cause;
 pub use self::lineage::Lineage;
 pub use self::payload::{Body, Encoded, Payload};
 use crate::error::Result;
@@ -114,6 +115,12 @@ impl Message {
     pub fn with_lineage(mut self, lineage: Option<Arc<Lineage>>) -> Self {
         self.lineage = lineage;
         self
+    }
+
+    /// What a message that it causes says of it.
+    #[inline]
+    pub(crate) fn as_cause(&self) -> Cause {
+        Cause { id: self.id.clone(), topic: self.topic.clone(), lineage: self.lineage.clone() }
     }
 
     /// Identity: stays the same over retries, relays and replays.

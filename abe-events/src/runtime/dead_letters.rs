@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::broker::{Broker, DeadLetter, DeadLetterFilter};
+use crate::codec::{Codec, Json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventDescriptor;
 use crate::message::Id;
@@ -116,15 +117,19 @@ impl<'a> DeadLetterDesk<'a> {
             Err(error) => return format!("unavailable: {error}"),
         };
         if sensitive.is_empty() || crate::mutant::is("secrets-shown") {
-            return std::str::from_utf8(&bytes).map_or_else(|_| format!("{} bytes that are not text", bytes.len()), str::to_owned);
+            let content_type = letter.message.payload().content_type();
+            let not_text = |_| format!("{} bytes of {content_type} that are not text", bytes.len());
+            return std::str::from_utf8(&bytes).map_or_else(not_text, str::to_owned);
         }
         // Numbers and order may print otherwise than they came: this is for reading; the stored bytes are untouched.
-        match serde_json::from_slice::<Value>(&bytes) {
-            Ok(mut value) => {
+        // Fields are known by their names in JSON alone: what another codec writes may look like JSON, and have none.
+        let json = letter.message.payload().content_type() == Json::CONTENT_TYPE;
+        match serde_json::from_slice::<Value>(&bytes).ok().filter(|_| json) {
+            Some(mut value) => {
                 hide(&mut value, &sensitive);
                 value.to_string()
             }
-            Err(_) => format!("{} bytes that are not JSON, hidden because {topic} has sensitive fields", bytes.len()),
+            None => format!("{} bytes that are not JSON, hidden because {topic} has sensitive fields", bytes.len()),
         }
     }
 }

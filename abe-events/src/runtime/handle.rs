@@ -20,6 +20,7 @@ use crate::broker::{Broker, Durability, Messages};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventDescriptor;
+use crate::lane_scope;
 use crate::message::{Id, Message};
 use crate::publisher::{Limits, Publish, Publishable, Publisher};
 
@@ -66,7 +67,7 @@ impl Runtime {
         let closed = match self.state() {
             RuntimeState::Stopped => Some("the runtime is stopped, nothing is published"),
             // Handlers still publish, through their context.
-            RuntimeState::Draining if self.inner().ends_with_process() && crate::lane_scope::current().is_none() => {
+            RuntimeState::Draining if self.inner().ends_with_process() && lane_scope::current().is_none() => {
                 Some("the runtime is draining, and its memory broker keeps nothing for a next one")
             }
             _ => None,
@@ -86,6 +87,10 @@ impl Runtime {
     ///
     /// `Ok` means that every subscription that takes the event holds it, as durably as the broker promises.
     /// A full queue makes it wait, unless the subscription's policy says otherwise.
+    ///
+    /// Called by a handler, it does what [`Context::publish`](crate::Context::publish) does: the event carries the correlation
+    /// id on, names the handler's message as its cause, and is one hop further. A task that the handler spawned is no longer
+    /// the handler, and begins a new chain.
     ///
     /// # Errors
     ///
@@ -111,7 +116,7 @@ impl Runtime {
     /// Dropped while waiting, a first part of the events is published.
     pub async fn publish_all<P: Publishable>(&self, events: impl IntoIterator<Item = P>) -> Result<()> {
         let publisher = self.publisher()?;
-        let messages = publisher.messages(events)?;
+        let messages = publisher.messages(events, lane_scope::lineage())?;
         if messages.is_empty() {
             return Ok(());
         }
@@ -120,7 +125,11 @@ impl Runtime {
 
     /// Publishes with a delay, headers, a key, an id, a time or a correlation id.
     pub fn publishing<P: Publishable>(&self, event: P) -> Publish<'_> {
-        self.inner().publisher.publishing(event)
+        let publish = self.inner().publisher.publishing(event);
+        match lane_scope::lineage() {
+            Some(lineage) => publish.caused_by(lineage),
+            None => publish,
+        }
     }
 
     /// The outbox within a transaction of the user's own, on the store's database: what is published into it is published
@@ -187,7 +196,8 @@ impl Runtime {
         }
     }
 
-    /// Publishes a message that was made elsewhere: read from bytes, or relayed. Keeps its id.
+    /// Publishes a message that was made elsewhere: read from bytes, or relayed. Keeps its id, and the chain it is part of,
+    /// also within a handler.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use super::Store;
 use super::stored::Row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::TransactionSlot;
+use crate::lane_scope;
 use crate::message::{Id, Lineage, Message};
 use crate::publisher::{Publish, Publishable, Publisher};
 
@@ -113,10 +114,7 @@ impl<'c> Outbox<'c> {
     ///
     /// As [`publish`](Outbox::publish).
     pub async fn publish_all<P: Publishable>(&mut self, events: impl IntoIterator<Item = P>) -> Result<()> {
-        let mut messages = self.publisher.messages(events)?;
-        if let Some(cause) = &self.cause {
-            messages = messages.into_iter().map(|message| message.with_lineage(Some(cause.clone()))).collect();
-        }
+        let messages = self.publisher.messages(events, self.cause())?;
         write(self.store, self.publisher, self.via.again(), self.slot, messages, Duration::ZERO).await
     }
 
@@ -133,10 +131,15 @@ impl<'c> Outbox<'c> {
 
     fn begin<P: Publishable>(&self, event: P) -> Publish<'c> {
         let publish = self.publisher.publishing(event);
-        match &self.cause {
-            Some(cause) => publish.caused_by(cause.clone()),
+        match self.cause() {
+            Some(cause) => publish.caused_by(cause),
             None => publish,
         }
+    }
+
+    /// The handler's message: of the `Tx` this belongs to, or of the handler that calls.
+    fn cause(&self) -> Option<Arc<Lineage>> {
+        self.cause.clone().or_else(lane_scope::lineage)
     }
 }
 
@@ -185,6 +188,12 @@ impl OutboxPublish<'_> {
     /// The id of a chain that began elsewhere, such as a request's.
     pub fn correlation(mut self, id: Id) -> Self {
         self.publish = self.publish.correlation(id);
+        self
+    }
+
+    /// Begins a chain, as [`Publish::new_chain`].
+    pub fn new_chain(mut self) -> Self {
+        self.publish = self.publish.new_chain();
         self
     }
 

@@ -27,12 +27,12 @@ const PATH_TOPICS_MAX: usize = 64;
 
 const OUR_SOURCE: &str = "/abe-events/";
 const OUR_SCHEMA: &str = "urn:abe-events:";
-pub(super) const JSON: &str = "application/json";
 pub(super) const BYTES: &str = "application/octet-stream";
 
 /// Attributes that are part of the message itself, never headers.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "specversion",
+    "datacontenttype",
     "id",
     "type",
     "time",
@@ -67,7 +67,7 @@ pub fn attributes(message: &Message, source: &str) -> Result<Vec<Attribute>> {
         ("source".into(), or("ce-source", source.to_owned())),
         ("type".into(), message.topic().to_string()),
         ("time".into(), time),
-        ("datacontenttype".into(), or("ce-datacontenttype", JSON.to_owned())),
+        ("datacontenttype".into(), message.payload().content_type().to_owned()),
         ("dataschema".into(), or("ce-dataschema", format!("{OUR_SCHEMA}{}:v{}", message.topic(), message.version()))),
         ("abeversion".into(), message.version().to_string()),
     ];
@@ -152,7 +152,12 @@ impl List {
             (None, Some(topic)) => topic.clone(),
             (None, None) => return Err(malformed("attribute type is missing")),
         };
-        let message = Message::new(topic, self.version()?, Payload::from_bytes(payload));
+        let payload = match self.get("datacontenttype") {
+            // The specification allows no empty one; whoever sends it says nothing.
+            None | Some("") => Payload::from_bytes(payload),
+            Some(content_type) => Payload::of_type(content_type, payload)?,
+        };
+        let message = Message::new(topic, self.version()?, payload);
         let id = match (self.id("id")?, &options.id) {
             (Some(id), _) => id,
             (None, Some(id)) => id.clone(),
@@ -242,7 +247,6 @@ fn header_of<'a>(attribute: &'a str, value: &str) -> Option<Cow<'a, str>> {
         "traceparent" | "tracestate" => return Some(attribute.into()),
         "source" => value.starts_with(OUR_SOURCE),
         "dataschema" => value.starts_with(OUR_SCHEMA),
-        "datacontenttype" => value == JSON || value == BYTES,
         // A name that the specification does not allow is no attribute.
         _ => OWN.contains(&attribute) || !is_attribute_name(attribute),
     };

@@ -3,9 +3,10 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 
-use super::attributes::{BYTES, JSON, List, attributes};
+use super::attributes::{BYTES, List, attributes};
 use super::json::{Members, is_embeddable, is_nested, malformed, push_name, push_string, scalar, string};
 use super::{ReadOptions, check_payload};
+use crate::codec::JSON;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 
@@ -21,13 +22,13 @@ use crate::message::Message;
 pub fn to_cloudevent(message: &Message, source: &str) -> Result<Bytes> {
     let payload = message.payload().to_bytes()?;
     let mut list = attributes(message, source)?;
-    let embedded = list.iter().all(|(name, value)| name != "datacontenttype" || is_json(value)) && is_embeddable(&payload);
+    let declared = message.payload().content_type();
+    let embedded = is_json(declared) && is_embeddable(&payload);
     let looks_json = || std::str::from_utf8(&payload).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-    if !embedded && !payload.is_empty() && !looks_json() {
-        for (name, value) in &mut list {
-            if name == "datacontenttype" && value == JSON && message.headers().get("ce-datacontenttype").is_none() {
-                *value = BYTES.to_owned();
-            }
+    // Bytes of which nobody said what they are.
+    if declared == JSON && !embedded && !payload.is_empty() && !looks_json() {
+        for (_, value) in list.iter_mut().filter(|(name, _)| name == "datacontenttype") {
+            *value = BYTES.to_owned();
         }
     }
     let mut json = Vec::with_capacity(payload.len() * 4 / 3 + 1024);

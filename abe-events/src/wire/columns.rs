@@ -6,13 +6,18 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use super::{ReadOptions, attributes, from_attributes};
+use crate::codec::JSON;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Payload};
+use crate::mutant;
 use crate::topic::Topic;
 
 /// A JSON list of names and values, for a message of which there is more to tell than its columns do.
 pub(crate) fn attributes_of(message: &Message) -> Result<Option<String>> {
-    if message.lineage().is_none() && message.headers().is_empty() {
+    if message.lineage().is_none()
+        && message.headers().is_empty()
+        && (message.payload().content_type() == JSON || mutant::is("content-type-lost"))
+    {
         return Ok(None);
     }
     let list = attributes(message, "/abe-events/")?;

@@ -6,6 +6,7 @@ use super::attributes::{ATTRIBUTE_BYTES_MAX, List, path_of};
 use super::cloudevents::{payload, push_payload};
 use super::json::{Members, is_embeddable, malformed, push_name, push_string, scalar};
 use super::{ReadOptions, time};
+use crate::codec::JSON;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 
@@ -13,7 +14,7 @@ use crate::message::Message;
 const META_BYTES_MAX: usize = ATTRIBUTE_BYTES_MAX - 512;
 
 /// What stands in `meta`, and the attribute that says the same.
-const META: [(&str, &str); 8] = [
+const META: [(&str, &str); 9] = [
     ("id", "id"),
     ("timestamp", "time"),
     ("correlation_id", "correlationid"),
@@ -22,12 +23,14 @@ const META: [(&str, &str); 8] = [
     ("key", "partitionkey"),
     ("hops", "abehops"),
     ("path", "abepath"),
+    ("content_type", "datacontenttype"),
 ];
 
 /// A message in ABE's envelope.
 ///
 /// `meta` has, beside what ABE itself writes, `id`, and where there are any `causation_id`, `hops`, `path`, `key` and
-/// `headers`, which ABE's readers pass over. A payload that is no JSON stands in `data_base64`.
+/// `headers`, which ABE's readers pass over, and `content_type` of what is not declared as JSON. A payload that is no JSON
+/// stands in `data_base64`.
 ///
 /// # Errors
 ///
@@ -61,6 +64,9 @@ pub fn to_envelope(message: &Message, source: &str) -> Result<Bytes> {
     }
     if let Some(key) = message.key() {
         member(&mut json, "key", key);
+    }
+    if message.payload().content_type() != JSON {
+        member(&mut json, "content_type", message.payload().content_type());
     }
     if !message.headers().is_empty() {
         push_name(&mut json, "headers");

@@ -23,7 +23,7 @@
 //! | `id`, `type`, `time` | id, topic, time to the millisecond |
 //! | `source` | the publishing group, `/abe-events/<group>` |
 //! | `dataschema`, `abeversion` | the version, as `urn:abe-events:<topic>:v<version>` and as a number |
-//! | `datacontenttype` | `application/json`; in structured mode `application/octet-stream` for what is none |
+//! | `datacontenttype` | the payload's content type: of the event's codec, or as it came; in structured mode `application/octet-stream` for what is said to be JSON and is none |
 //! | `partitionkey` | the key |
 //! | `correlationid`, `causationid` | the ids of the chain's first event and of the cause |
 //! | `abehops`, `abepath` | how many handlers the chain has passed, and the topics, oldest first, with commas |
@@ -32,7 +32,7 @@
 //!
 //! Users' headers travel together in one attribute: none of them can be taken for a header that a broker acts on, names
 //! need not fit the lower-case letters and digits of CloudEvents, and their order stays. What others send beyond the table
-//! (another `source`, `dataschema` or `datacontenttype`, `subject`, any extension) becomes a header with `ce-` before the
+//! (another `source` or `dataschema`, `subject`, any extension) becomes a header with `ce-` before the
 //! name, and that attribute again when the message is passed on. Members with names or values that CloudEvents does not
 //! allow are passed over.
 

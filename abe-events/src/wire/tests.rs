@@ -60,6 +60,9 @@ fn assert_same(read: &Message, sent: &Message) {
     assert_eq!((read.correlation_id(), read.causation_id()), (sent.correlation_id(), sent.causation_id()));
     assert_eq!(read.lineage().map(|lineage| lineage.path()), sent.lineage().map(|lineage| lineage.path()));
     assert_eq!(read.payload().to_bytes().unwrap(), sent.payload().to_bytes().unwrap());
+    // Only the structured form says of what is no JSON, and was said to be, that it is bytes.
+    let (is, was) = (read.payload().content_type(), sent.payload().content_type());
+    assert!(is == was || (is, was) == ("application/octet-stream", "application/json"), "{is} was {was}");
 }
 
 #[track_caller]
@@ -138,13 +141,8 @@ fn foreign_cloudevents_are_read_and_passed_on_unchanged() {
     assert_eq!((read.lineage(), read.key()), (None, None));
     assert_eq!(read.payload().to_bytes().unwrap(), "data");
     let headers: Vec<(&str, &str)> = read.headers().iter().collect();
-    let expected = [
-        ("ce-source", "/mycontext"),
-        ("ce-comexampleextension1", "value"),
-        ("ce-comexampleothervalue", "5"),
-        ("ce-datacontenttype", "application/vnd.apache.thrift.binary"),
-    ];
-    assert_eq!(headers, expected);
+    let expected = [("ce-source", "/mycontext"), ("ce-comexampleextension1", "value"), ("ce-comexampleothervalue", "5")];
+    assert_eq!((headers.as_slice(), read.payload().content_type()), (&expected[..], "application/vnd.apache.thrift.binary"));
     assert_round_trips(&read);
     let again = String::from_utf8(to_cloudevent(&read, "/abe-events/shop").unwrap().to_vec()).unwrap();
     for member in

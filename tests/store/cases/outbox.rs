@@ -1,13 +1,14 @@
 //! Publishing in a transaction of the program's own: published if and when it commits.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use abe_events::sqlx::{self, Acquire};
-use abe_events::{Context, ErrorKind, Id, handlers, subscribe};
+use abe_events::{Context, ErrorKind, Id, Result, Runtime, handlers, subscribe};
 
 use super::common::{effects, rows, run};
 use super::place::Place;
-use crate::support::{Notes, Paid, builder, until};
+use crate::support::{Booked, Notes, Paid, builder, until};
 
 #[subscribe(name = "note")]
 async fn note(paid: &Paid, ctx: &Context, notes: &Notes) {
@@ -52,6 +53,44 @@ async fn what_is_committed_is_published_and_what_is_rolled_back_never_was() {
     assert!(all[2].starts_with("6 ") && all[3].starts_with("7 "), "{all:?}");
     assert_eq!((effects(&place).await, rows(&place, "outbox").await), (vec![3], 0));
     until("it is counted", async || runtime.monitor().outbox.is_some_and(|outbox| outbox.relayed == 4 && outbox.pending == 0)).await;
+    runtime.stop().await;
+}
+
+/// A runtime in a state: known once it has started.
+#[derive(Default)]
+struct Handle(OnceLock<Runtime>);
+
+/// Opens a transaction of its own, as a function that knows nothing of handlers may.
+#[subscribe(name = "book_on_its_own")]
+async fn book_on_its_own(_: &Paid, place: &Place, handle: &Handle) -> Result<()> {
+    let mut tx = place.pool.begin().await?;
+    let mut outbox = handle.0.get().unwrap().outbox(&mut tx);
+    outbox.publish(Booked { number: 1, account: 1 }).await?;
+    outbox.publish_all([Booked { number: 2, account: 1 }]).await?;
+    outbox.publishing(Booked { number: 3, account: 1 }).new_chain().send().await?;
+    Ok(tx.commit().await?)
+}
+
+#[subscribe(name = "note_cause")]
+async fn note_cause(booked: &Booked, ctx: &Context, notes: &Notes) {
+    let cause = ctx.causation_id().map_or_else(|| "nothing".to_owned(), Id::to_string);
+    notes.add(format!("{} after {}, because of {cause}", booked.number, ctx.hops()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_handler_publishes_in_a_transaction_of_its_own_is_its_effect() {
+    let Some(place) = Place::new().await else { return };
+    let (place, notes, handle) = (Arc::new(place), Notes::default(), Arc::new(Handle::default()));
+    let builder = builder().store(&place.url).handlers(handlers![book_on_its_own, note_cause]).state(notes.clone());
+    let runtime = builder.shared_state(handle.clone()).shared_state(place.clone()).start().await.unwrap();
+    assert!(handle.0.set(runtime.clone()).is_ok());
+    let id = runtime.publish(Paid::new(1)).await.unwrap();
+    until("three events follow", async || notes.len() == 3).await;
+    let mut all = notes.all();
+    all.sort();
+    let expected =
+        [format!("1 after 1, because of {id}"), format!("2 after 1, because of {id}"), "3 after 0, because of nothing".to_owned()];
+    assert_eq!(all, expected);
     runtime.stop().await;
 }
 

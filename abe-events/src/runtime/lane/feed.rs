@@ -22,7 +22,7 @@ use crate::broker::{Delivery, FailureKind, Local, Messages, Origin, Run};
 use crate::error::Error;
 use crate::handler::{Beat, Ended, Feed, InboxKey, Interrupt, LaneContext, Lent, Next, Reservation, Transact};
 use crate::inbox::MemoryInbox;
-use crate::lane_scope;
+use crate::lane_scope::Scope;
 use crate::message::{Id, Message, Payload};
 use crate::mutant;
 use crate::runtime::monitor::LaneStats;
@@ -77,7 +77,7 @@ pub(super) struct LaneFeed<'a> {
     publishing: Option<Boxed<'a, Result<(), Error>>>,
     /// Held while a suspect of this lane runs, or is about to.
     pub(super) pass: Option<Pass>,
-    outer_scope: Option<Origin>,
+    outer_scope: Scope,
 }
 
 impl<'a> LaneFeed<'a> {
@@ -122,7 +122,7 @@ impl<'a> LaneFeed<'a> {
             reserving: None,
             publishing: None,
             pass: None,
-            outer_scope: None,
+            outer_scope: Scope::default(),
         }
     }
 
@@ -407,9 +407,9 @@ impl Feed for LaneFeed<'_> {
         // Odd while user code runs; written here alone, so that a plain store will do.
         self.pulse.store(self.pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if inside {
-            self.outer_scope = lane_scope::replace(Some(self.context.origin));
+            self.outer_scope = Scope::of(self.context.origin).enter();
         } else {
-            lane_scope::replace(self.outer_scope.take());
+            std::mem::take(&mut self.outer_scope).enter();
         }
     }
 

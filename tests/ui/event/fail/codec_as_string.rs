@@ -1,0 +1,6 @@
+use abe_events::event;
+
+#[event(topic = "a", codec = "json")]
+struct Order;
+
+fn main() {}
