@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abe_events::testing::TestBus;
-use abe_events::{handlers, subscribe};
+use abe_events::{Batch, handlers, subscribe};
 use tokio::sync::Semaphore;
 
 use super::support::{Notes, Ordered};
@@ -68,4 +68,28 @@ async fn what_is_handed_on_keeps_the_order_of_its_key(bus: TestBus) {
     for key in 0..16 {
         assert!(numbers.iter().filter(|number| *number % 16 == key).is_sorted(), "key {key}");
     }
+}
+
+#[subscribe(batch = 2, max_wait = "10ms", concurrency = 2, timeout = "none")]
+async fn some_slow_batches(orders: Batch<Ordered>, notes: &Notes, door: &Semaphore) {
+    for order in &orders {
+        work(order, notes, door).await;
+    }
+}
+
+/// A lane that runs a batch which was not filled still asks for more, and is given it.
+#[abe_events::test]
+async fn what_comes_to_a_lane_whose_batch_is_slow_is_handed_on(bus: TestBus) {
+    let (notes, door) = (Notes::default(), Arc::new(Semaphore::new(0)));
+    let bus = bus.handlers(handlers![some_slow_batches]).state(notes.clone()).shared_state(door.clone()).start().await;
+    for number in [SLOW[0], 1, 2, 3, 4] {
+        bus.publish(Ordered::new(number)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut all = notes.all();
+    all.sort();
+    assert_eq!(all, ["1", "2", "3", "4"], "handled while one batch was held");
+    door.add_permits(1);
+    bus.settled().await;
 }

@@ -414,10 +414,11 @@ impl Feed for LaneFeed<'_> {
     }
 
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
-        // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
-        self.poll_hand_on(cx);
-        let _ = self.settling.poll_flush(cx);
+        // First, for it may bring what must not wait for this attempt either.
         self.fetch.poll_underway(cx, &mut self.waiting);
+        self.poll_hand_on(cx);
+        // Finished neighbours are not held up by this attempt; if their verdicts take time, they are polled along.
+        let _ = self.settling.poll_flush(cx);
         if self.cancelled.as_mut().poll(cx).is_ready() {
             self.subscription.cut.store(true, Ordering::Release);
             return Poll::Ready(Interrupt::Cancelled);
