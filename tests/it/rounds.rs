@@ -100,8 +100,11 @@ async fn runs(handler: &'static abe_events::handler::HandlerDescriptor) -> Vec<u
     let notes = Notes::default();
     let broker: Arc<dyn Broker> = Arc::new(OneRound::default());
     let runtime = builder().broker(broker).handlers([handler]).state(notes.clone()).start().await.unwrap();
-    runtime.publish_all((0..500).map(Ordered::new)).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(30), runtime.settled()).await.unwrap();
+    let all = async {
+        runtime.publish_all((0..500).map(Ordered::new)).await.unwrap();
+        runtime.settled().await;
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap();
     runtime.stop().await;
     notes.all().iter().filter_map(|note| note.parse().ok()).collect()
 }
