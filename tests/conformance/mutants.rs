@@ -60,6 +60,7 @@ enum Sin {
     ForgetsEarlierFailures,
     SharesOneLock,
     ForgetsOnRestart,
+    TakesWhatItLacks,
 }
 
 /// What a mutant remembers.
@@ -135,6 +136,9 @@ impl Mutant {
         let mut declared = inner.capabilities().clone();
         if sin == Sin::ForgetsOnRestart {
             declared.durability = Durability::Restart;
+        }
+        if sin == Sin::TakesWhatItLacks {
+            declared.ordered = false;
         }
         Arc::new(Self { sin, inner, declared, count: AtomicU64::new(0), closed: AtomicBool::new(false), lock })
     }
@@ -456,4 +460,5 @@ noticed! {
     forgetting_failures_is_noticed: ForgetsEarlierFailures by dead_letter_kept_whole;
     sharing_one_lock_is_noticed: SharesOneLock by real_parallelism;
     forgetting_on_restart_is_noticed: ForgetsOnRestart by survives_a_restart;
+    taking_what_it_lacks_is_noticed: TakesWhatItLacks by undeclared_is_refused;
 }

@@ -62,6 +62,9 @@ fn wildcards(capabilities: &Capabilities) -> Option<&'static str> {
     (!capabilities.wildcards).then_some("wildcards")
 }
 
+fn lacking(capabilities: &Capabilities) -> Option<&'static str> {
+    (capabilities.ordered && capabilities.leases_optional && capabilities.wildcards).then_some("all it asks for is declared")
+}
 fn lasting(capabilities: &Capabilities) -> Option<&'static str> {
     (capabilities.durability < Durability::Restart).then_some("durability: restart")
 }
@@ -124,6 +127,7 @@ macro_rules! __conformance_cases {
             "S12" order_waits_for_retry in order, ordered;
             "S13" hostile_inputs in hostile, always;
             "S14" survives_a_restart in restart, lasting;
+            "S15" undeclared_is_refused in groups, lacking;
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Several subscriptions: each gets everything from its start on, and none feels another.
 
-use crate::broker::StartPosition;
+use crate::broker::{StartPosition, SubscriptionSpec};
 use crate::{ErrorKind, Message, Name, TopicPattern};
 
 use crate::conformance::bench::{Bench, Check, Got, ensure, give_up, is_kind, message, numbered, retry_now, same_ids, within};
@@ -66,6 +66,28 @@ pub(crate) async fn start_position(bench: &Bench) -> Check {
         bench.nothing_comes(&*consumer).await?;
     }
     Ok(())
+}
+
+/// S15: a subscription that asks for what the broker does not declare is refused, and one that does not is taken.
+pub(crate) async fn undeclared_is_refused(bench: &Bench) -> Check {
+    let topic = bench.topic("orders")?;
+    let capabilities = bench.broker.capabilities();
+    let plain = bench.spec("plain", &topic)?;
+    let mut asks = Vec::new();
+    if !capabilities.ordered {
+        asks.push(("order per key", SubscriptionSpec { ordered: true, ..plain.clone() }));
+    }
+    if !capabilities.leases_optional {
+        asks.push(("a subscription without a lease", SubscriptionSpec { lease: None, ..plain.clone() }));
+    }
+    if !capabilities.wildcards {
+        asks.push(("a wildcard", SubscriptionSpec { topics: vec![TopicPattern::new(">")?], ..plain.clone() }));
+    }
+    for (what, spec) in asks {
+        let refused = within("subscribe", bench.patience(), bench.broker.subscribe(&spec)).await?;
+        is_kind(what, refused, ErrorKind::Unsupported)?;
+    }
+    bench.consumer(&plain).await.map(drop)
 }
 
 /// A30: one group holds a message and takes nothing more; another reads a thousand meanwhile.
