@@ -150,7 +150,7 @@ impl Server {
     }
 
     pub fn url_of(&self, stream: &str) -> String {
-        format!("nats://shop:hunter2@127.0.0.1:{}?stream={stream}", self.port)
+        format!("nats://shop:hunter2@127.0.0.1:{}/?stream={stream}", self.port)
     }
 
     /// Its address, for other clients: they are user `shop` with the password `hunter2`.
@@ -182,6 +182,19 @@ impl Server {
     /// Stops it in its tracks: connections stay open, and nobody answers.
     pub fn freeze(&self) {
         self.signal("STOP");
+        while !self.stands() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether all its threads have stopped.
+    fn stands(&self) -> bool {
+        let process = self.process();
+        let Some(child) = process.as_ref() else { return true };
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+        // The name in brackets may hold anything; behind it stands the state.
+        let state = |thread: PathBuf| std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        threads.map(|thread| state(thread.path())).all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
     }
 
     /// Lets it go on.

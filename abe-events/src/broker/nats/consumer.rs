@@ -58,6 +58,7 @@ impl NatsConsumer {
 
     async fn settle_some(&self, settlements: Vec<Settlement>) -> Settled {
         let seat = &self.feed.seat;
+        let _settling = self.feed.live.settling(settlements.len());
         let mut underway = seat.let_go_all(settlements);
         if underway.is_empty() {
             return seat.settled(underway, Ok(Vec::new()), ended);

@@ -1,7 +1,7 @@
 //! Feeding the lanes of one consumer: one request to the server at a time, for as much as the lanes wait for.
 //!
-//! The server counts what it sends as delivered. What nobody waits for any more when it comes is kept a moment for whoever asks
-//! next, and then given back as no attempt.
+//! The server counts what it sends as delivered, so little is asked for that nobody may want. What comes when nobody waits any more
+//! is kept for whoever asks next, which keeps it in order, and is given back as no attempt if nobody does.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,20 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::fate::Fate;
 use super::super::seat::Claimed;
 use super::Shared;
 use super::error::{Fault, NO_CONSUMER};
 use super::live::Live;
-use super::pull::{End, Pull, Pulled};
+use super::pull::{End, Kind, Pull, Pulled};
 use super::settle::Held;
 use super::{Seat, subscribe};
 use crate::error::{Error, Result};
 
-/// How long what nobody waits for is kept.
+/// How long it is waited for the next who asks, before the task ends.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How long what nobody waits for is kept at most; never so long that much of its lease is over.
+const KEEP_MAX: Duration = Duration::from_secs(5);
 
 /// How much one request asks for at most.
 const PULL_MAX: usize = 1_000;
@@ -154,45 +156,55 @@ impl Feed {
     /// Feeds as long as anybody waits, and a moment longer.
     async fn serve(self: Arc<Self>) {
         let mut pull = None;
+        // Whether it is known that there is nothing.
+        let mut none = false;
         let mut connected = self.shared.server.connected.clone();
         connected.mark_unchanged();
         let mut idle: Option<Instant> = None;
-        loop {
-            if self.seat.closed.is_cancelled() {
-                break;
-            }
+        while !self.seat.closed.is_cancelled() {
             let wanted = self.hand_out();
-            if wanted == 0 {
-                let since = *idle.get_or_insert_with(Instant::now);
-                if since.elapsed() >= LINGER && self.stop_serving() {
-                    break;
-                }
-            } else {
+            if wanted > 0 {
                 idle = None;
                 if pull.is_none() {
-                    match self.begin(wanted).await {
+                    match self.begin(if none { Kind::Wait } else { Kind::Look(wanted.min(PULL_MAX)) }).await {
                         Ok(begun) => pull = Some(begun),
                         Err(fault) => self.failed(&fault).await,
                     }
                 }
+            } else if idle.get_or_insert_with(Instant::now).elapsed() >= self.patience() {
+                self.give_back().await;
+                if pull.is_none() && self.stop_serving() {
+                    return;
+                }
             }
-            let until = idle.map(|since| since + LINGER);
+            let until = idle.map(|since| since + self.patience());
             tokio::select! {
                 biased;
                 () = self.seat.closed.cancelled() => {}
-                pulled = Pull::next(&mut pull) => self.pulled(&mut pull, pulled).await,
+                pulled = Pull::next(&mut pull) => none = self.pulled(&mut pull, pulled).await,
                 // Requests that the server held ended with the connection.
-                _ = connected.changed() => if connected.borrow_and_update().now { self.finish(pull.take()).await },
+                _ = connected.changed() => if connected.borrow_and_update().now { pull = None },
                 () = self.more.notified() => {}
-                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some_and(|until| pull.is_none() || until > Instant::now()) => {}
             }
         }
-        self.finish(pull.take()).await;
-        let left: Vec<Fresh> = self.lock().fresh.drain(..).collect();
-        self.give_back(left).await;
-        if self.seat.closed.is_cancelled() {
-            self.over.cancel();
+        if let Some(pull) = pull {
+            let messages = pull.finish(self.shared.server.timeout).await;
+            self.keep(messages).await;
         }
+        self.give_back().await;
+        self.over.cancel();
+    }
+
+    /// Gives back what no lane has got.
+    async fn give_back(&self) {
+        let left: Vec<Held> = self.lock().fresh.drain(..).map(|fresh| fresh.claimed.held).collect();
+        self.shared.give_back(&self.live, left).await;
+    }
+
+    /// How long it is waited for the next who asks.
+    fn patience(&self) -> Duration {
+        if self.lock().fresh.is_empty() { LINGER } else { (self.seat.lease / 6).min(KEEP_MAX) }
     }
 
     /// A closed consumer that nobody serves has nothing left to give back.
@@ -212,23 +224,25 @@ impl Feed {
         !waiting.served
     }
 
-    async fn begin(&self, wanted: usize) -> Result<Pull, Fault> {
-        Pull::begin(&self.shared, &self.live.place, wanted.min(PULL_MAX), self.seat.bytes_max).await
+    async fn begin(&self, kind: Kind) -> Result<Pull, Fault> {
+        Pull::begin(&self.shared, &self.live.place, kind, self.seat.bytes_max).await
     }
 
-    async fn pulled(self: &Arc<Self>, pull: &mut Option<Pull>, pulled: Pulled) {
-        let Pulled { messages, end } = pulled;
+    /// Keeps what came; whether it is known that there is nothing more.
+    async fn pulled(self: &Arc<Self>, pull: &mut Option<Pull>, pulled: Pulled) -> bool {
+        let Pulled { messages, more, end } = pulled;
+        let looked = matches!(pull, Some(Pull { kind: Kind::Look(_), .. }));
+        let none = !more && (looked || messages.is_empty());
         self.keep(messages).await;
-        match end {
-            None => {}
-            Some(End::Done) => *pull = None,
-            Some(End::Silent | End::Refused) => {
-                self.finish(pull.take()).await;
-                if let Err(fault) = self.look_after_consumer().await {
-                    self.failed(&fault).await;
-                }
-            }
+        if end.is_some() {
+            *pull = None;
         }
+        if matches!(end, Some(End::Silent | End::Refused))
+            && let Err(fault) = self.look_after_consumer().await
+        {
+            self.failed(&fault).await;
+        }
+        none
     }
 
     /// Makes deliveries of what came.
@@ -239,14 +253,6 @@ impl Feed {
         let came = Instant::now();
         let fresh = self.shared.accept(&self.live, messages).await;
         self.lock().fresh.extend(fresh.into_iter().map(|claimed| Fresh { claimed, came }));
-    }
-
-    /// Ends a request; what was on its way is kept.
-    async fn finish(&self, pull: Option<Pull>) {
-        if let Some(pull) = pull {
-            let messages = pull.finish().await;
-            self.keep(messages).await;
-        }
     }
 
     async fn failed(&self, fault: &Fault) {
@@ -267,14 +273,6 @@ impl Feed {
                 subscribe::make(server, names, place, &self.live.table(), self.seat.lease).await
             }
             Err(fault) => Err(fault),
-        }
-    }
-
-    /// Gives back what no lane has got.
-    async fn give_back(&self, fresh: Vec<Fresh>) {
-        if !fresh.is_empty() {
-            let release = || Fate::Release { after: Duration::ZERO, counted: false };
-            self.shared.settle(&self.live, fresh.into_iter().map(|fresh| (fresh.claimed.held, release())).collect()).await;
         }
     }
 }

@@ -27,9 +27,24 @@ pub(super) struct Live {
     /// Unsettled in other processes, as the server last told.
     elsewhere: AtomicI64,
     ended: AtomicU64,
+    /// Being settled: no longer in anybody's hands, and not ended yet.
+    settling: AtomicU64,
     changes: AtomicU64,
     bytes: AtomicU64,
     counted: AtomicU64,
+}
+
+/// Settlements on their way.
+pub(super) struct Settling<'a> {
+    live: &'a Live,
+    count: u64,
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.live.settling.fetch_sub(self.count, Ordering::SeqCst);
+        self.live.change();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -46,6 +61,7 @@ impl Live {
             ready: AtomicI64::new(ready.cast_signed()),
             elsewhere: AtomicI64::new(0),
             ended: AtomicU64::new(0),
+            settling: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             counted: AtomicU64::new(0),
@@ -98,7 +114,17 @@ impl Live {
         self.change();
     }
 
+    /// So many are being settled, until the answer is dropped.
+    pub(super) fn settling(&self, count: usize) -> Settling<'_> {
+        self.settling.fetch_add(count as u64, Ordering::SeqCst);
+        Settling { live: self, count: count as u64 }
+    }
+
     fn held(&self) -> u64 {
+        self.settling.load(Ordering::SeqCst) + self.in_hands()
+    }
+
+    fn in_hands(&self) -> u64 {
         lock(&self.feeds).iter().filter_map(Weak::upgrade).map(|feed| feed.held() as u64).sum()
     }
 

@@ -1,42 +1,58 @@
 //! One request for messages, until it is answered or ends.
+//!
+//! A request that stays with the server may be answered when nobody waits any more. So it is looked for what is there by requests
+//! for many that end at once, and waited for more by requests for one.
 
 use std::future::pending;
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
+use super::ack::Ack;
 use super::error::Fault;
 use super::names::Place;
 
-/// How long the server keeps a request.
-const EXPIRES: Duration = Duration::from_secs(30);
+/// How long it is looked for what is there.
+const LOOK: Duration = Duration::from_millis(50);
 
-/// How often it says that it still does.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long it is waited for one.
+const WAIT: Duration = Duration::from_secs(10);
 
-/// How long nothing may be heard; then the request is believed lost.
-const SILENCE: Duration = Duration::from_secs(8);
+/// How much later than that the server may say that the time is over; then the request is believed lost.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// How long the rest is waited for that the server has said is there.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How long what is on its way is waited for.
-const DRAIN: Duration = Duration::from_secs(1);
-
-const HEARTBEAT_STATUS: u16 = 100;
+const NOTHING: u16 = 404;
 const TIMED_OUT: u16 = 408;
 const CONFLICT: u16 = 409;
+
+/// What for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For at most so many of those that are there.
+    Look(usize),
+    /// For the next.
+    Wait,
+}
 
 /// A request.
 #[derive(Debug)]
 pub(super) struct Pull {
+    pub(super) kind: Kind,
+    client: Client,
+    inbox: String,
+    /// A question to the API whose answer is of no interest.
+    question: String,
     answers: Subscriber,
     /// How many messages may still come.
     left: usize,
-    heard: Instant,
+    /// When its end must have been told.
+    until: Instant,
     got: Vec<Message>,
     end: Option<End>,
 }
@@ -44,7 +60,7 @@ pub(super) struct Pull {
 /// Why nothing more comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// All that was asked for has come, or it was waited for long enough.
+    /// All that was asked for has come, or the time is over.
     Done,
     /// The server has said nothing for too long.
     Silent,
@@ -56,29 +72,38 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Pulled {
     pub(super) messages: Vec<Message>,
+    /// Whether the server had more.
+    pub(super) more: bool,
     pub(super) end: Option<End>,
 }
 
 impl Pull {
-    pub(super) async fn begin(shared: &Shared, place: &Place, count: usize, bytes: usize) -> Result<Self, Fault> {
+    pub(super) async fn begin(shared: &Shared, place: &Place, kind: Kind, bytes: usize) -> Result<Self, Fault> {
         let server = &shared.server;
         server.ready().await?;
+        let (count, expires) = match kind {
+            Kind::Look(count) => (count, LOOK),
+            Kind::Wait => (1, WAIT),
+        };
         let request = serde_json::json!({
             "batch": count,
             "max_bytes": bytes.max(server.message_bytes_max() + 16 * 1024),
-            "expires": EXPIRES.as_nanos() as u64,
-            "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+            "expires": expires.as_nanos() as u64,
         });
-        let inbox = server.client.new_inbox();
+        let (client, inbox) = (server.client.clone(), server.client.new_inbox());
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.names.events, place.consumer);
-        let unsent = Fault::Unsent("the client does not take a request");
+        let unsent = || Fault::Unsent("the client does not take a request");
         let asking = async {
-            let answers = server.client.subscribe(inbox.clone()).await.map_err(|_| unsent.clone())?;
-            server.client.publish_with_reply(subject, inbox, request.to_string().into()).await.map_err(|_| unsent.clone())?;
+            let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| unsent())?;
+            // So many messages, and one word about the end: what comes beyond is of no interest to us, and the server knows.
+            answers.unsubscribe_after(count as u64 + 1).await.map_err(|_| unsent())?;
+            client.publish_with_reply(subject, inbox.clone(), request.to_string().into()).await.map_err(|_| unsent())?;
             Ok(answers)
         };
         let answers = timeout(server.timeout, asking).await.map_err(|_late| Fault::Cut)??;
-        Ok(Self { answers, left: count, heard: Instant::now(), got: Vec::new(), end: None })
+        let question = format!("$JS.API.CONSUMER.INFO.{}.{}", shared.names.events, place.consumer);
+        let until = Instant::now() + expires + SILENCE;
+        Ok(Self { kind, client, inbox, question, answers, left: count, until, got: Vec::new(), end: None })
     }
 
     /// What comes next; never, without a request.
@@ -92,7 +117,6 @@ impl Pull {
     }
 
     async fn gather(&mut self) -> Pulled {
-        let mut until = self.heard + SILENCE;
         while self.end.is_none() {
             if self.left == 0 {
                 self.end = Some(End::Done);
@@ -101,55 +125,66 @@ impl Pull {
             // What is there already is taken at once.
             let next = match self.answers.next().now_or_never() {
                 Some(next) => next,
-                None if self.got.last().is_some_and(|last| !has_more(last)) => break,
-                None => match timeout_at(until, self.answers.next()).await {
-                    Ok(next) => next,
-                    Err(_late) if !self.got.is_empty() => break,
-                    Err(_late) => {
-                        self.end = Some(End::Silent);
-                        break;
+                None if !self.got.is_empty() && !self.has_more() => break,
+                None => {
+                    let until = if self.got.is_empty() { self.until } else { Instant::now() + GATHER };
+                    match timeout_at(until, self.answers.next()).await {
+                        Ok(next) => next,
+                        Err(_late) if !self.got.is_empty() => break,
+                        Err(_late) => {
+                            self.end = Some(End::Silent);
+                            break;
+                        }
                     }
-                },
+                }
             };
-            match next {
-                None => self.end = Some(End::Refused),
-                Some(message) => self.heard(message),
-            }
-            until = if self.got.is_empty() { self.heard + SILENCE } else { Instant::now() + GATHER };
+            self.heard(next);
         }
-        Pulled { messages: std::mem::take(&mut self.got), end: self.end }
+        Pulled { more: self.has_more(), messages: std::mem::take(&mut self.got), end: self.end }
     }
 
-    fn heard(&mut self, message: Message) {
-        self.heard = Instant::now();
+    fn heard(&mut self, next: Option<Message>) {
+        let Some(message) = next else {
+            self.end = Some(End::Refused);
+            return;
+        };
         match message.status.map(|status| status.as_u16()) {
             None => {
-                self.left -= 1;
+                self.left = self.left.saturating_sub(1);
                 self.got.push(message);
             }
-            Some(HEARTBEAT_STATUS) => {}
-            Some(TIMED_OUT) => self.end = Some(End::Done),
+            Some(NOTHING | TIMED_OUT) => self.end = Some(End::Done),
             // The next message is larger than what is left of the bytes asked for.
             Some(CONFLICT) if message.description.as_deref().is_some_and(|said| said.contains("MaxBytes")) => self.end = Some(End::Done),
             Some(_) => self.end = Some(End::Refused),
         }
     }
 
-    /// Takes the request back, and answers what was on its way.
-    pub(super) async fn finish(mut self) -> Vec<Message> {
-        if self.end.is_none() && self.left > 0 && self.answers.drain().await.is_ok() {
-            let deadline = Instant::now() + DRAIN;
-            while let Ok(Some(message)) = timeout_at(deadline, self.answers.next()).await {
-                if message.status.is_none() {
-                    self.got.push(message);
-                }
+    /// Whether the server had more when it sent the last; that message's subject tells.
+    fn has_more(&self) -> bool {
+        let ack = self.got.last().and_then(|message| message.reply.as_ref()).and_then(|reply| Ack::parse(reply));
+        ack.is_some_and(|ack| ack.pending > 0)
+    }
+
+    /// Ends the request, and answers what was on its way.
+    ///
+    /// A client that unsubscribes throws away what comes before the server knows. Here the server is made to say as much as was
+    /// subscribed to, behind whatever it has sent before; then it knows, and nothing is thrown away.
+    pub(super) async fn finish(mut self, patience: Duration) -> Vec<Message> {
+        let deadline = Instant::now() + patience.min(LOOK + SILENCE);
+        if self.kind == Kind::Wait && self.end.is_none() && self.left > 0 {
+            for _ in 0..2 {
+                let _ = self.client.publish_with_reply(self.question.clone(), self.inbox.clone(), bytes::Bytes::new()).await;
+            }
+        }
+        while self.end.is_none() && self.left > 0 {
+            match timeout_at(deadline, self.answers.next()).await {
+                // The answer to a question, which came by no delivery.
+                Ok(Some(message)) if message.status.is_none() && message.reply.is_none() => {}
+                Ok(Some(message)) => self.heard(Some(message)),
+                Ok(None) | Err(_) => break,
             }
         }
         self.got
     }
-}
-
-/// Whether the server had more when it sent this; its last number tells.
-fn has_more(message: &Message) -> bool {
-    message.reply.as_ref().and_then(|reply| super::ack::Ack::parse(reply)).is_some_and(|ack| ack.pending > 0)
 }

@@ -184,6 +184,20 @@ impl Shared {
         }
     }
 
+    /// Gives back what nobody has got to see, in its order.
+    pub(super) async fn give_back(&self, live: &Live, unseen: Vec<Held>) {
+        let noted = join_all(unseen.iter().map(|held| async {
+            let note = held.note(false, 0, None);
+            note::write(&self.server, &self.names, &live.place, held.ack.sequence, &note).await
+        }));
+        for (held, noted) in unseen.iter().zip(noted.await) {
+            // What cannot be noted or told comes again when its time is over.
+            if noted.is_ok() {
+                let _ = self.again(live, held, Duration::ZERO).await;
+            }
+        }
+    }
+
     /// When a time has passed, by the server's clock.
     async fn due(&self, after: Duration) -> Result<u64, Fault> {
         if after.is_zero() {
