@@ -111,6 +111,37 @@ async fn a_letter_without_its_subscription_is_not_handed_to_nobody() -> Result<(
     broker.close().await
 }
 
+/// The user of the guide can do all that a program does, and nothing worse.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_needs_no_more_than_the_guide_says() -> Result<()> {
+    let Some(server) = Server::shared() else { return Ok(()) };
+    let url = server.url_of("shop");
+    open(&url).await?.close().await?;
+    let limited = url.replace("nats://shop:", "nats://limited:");
+    let broker = NatsBroker::builder(&limited)?.timeout(Duration::from_secs(2)).open().await?;
+    let consumer = broker.subscribe(&spec("limited", &["order.>"])?).await?;
+    publish(&broker, vec![order("x")]).await?;
+    let first = take_one(&*consumer).await?;
+    assert_eq!(consumer.renew(&[first.token]).await?, []);
+    settle_well(&*consumer, first, Verdict::Release { after: Duration::ZERO }).await;
+    let first = take_one(&*consumer).await?;
+    settle_well(&*consumer, first, Verdict::Retry { after: Duration::from_millis(20), failure: failure(1, "again") }).await;
+    let second = take_one(&*consumer).await?;
+    assert_eq!(second.attempt, 2);
+    settle_well(&*consumer, second, Verdict::DeadLetter { failure: failure(2, "enough") }).await;
+    assert_eq!(broker.dead_letters().replay(&DeadLetterFilter::all()).await?, 1);
+    let back = take_one(&*consumer).await?;
+    settle_well(&*consumer, back, Verdict::DeadLetter { failure: failure(1, "enough") }).await;
+    assert_eq!(broker.dead_letters().purge(&DeadLetterFilter::all()).await?, 1);
+    consumer.close().await?;
+    broker.close().await?;
+    let options = client::ConnectOptions::with_user_and_password("limited".into(), "hunter2".into());
+    let jetstream = client::jetstream::new(options.connect(server.address()).await.map_err(abe_events::Error::from)?);
+    let deleting = tokio::time::timeout(Duration::from_secs(1), jetstream.delete_stream("shop")).await;
+    assert!(!matches!(deleting, Ok(Ok(_))), "a program's user may delete its stream");
+    open(&url).await?.close().await
+}
+
 /// I54: neither errors nor `Debug` repeat what a URL holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_shown() -> Result<()> {

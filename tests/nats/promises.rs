@@ -32,7 +32,7 @@ async fn attempts_are_counted_and_releases_are_not() -> Result<()> {
     let Some(server) = Server::shared() else { return Ok(()) };
     let broker = open(&server.stream("attempts")).await?;
     let mut wanted = spec("reader", &["order.>"])?;
-    wanted.lease = Some(Duration::from_millis(400));
+    wanted.lease = Some(Duration::from_secs(2));
     let consumer = broker.subscribe(&wanted).await?;
     publish(&broker, vec![order("x")]).await?;
     let first = take_one(&*consumer).await?;
@@ -65,7 +65,7 @@ async fn who_lost_the_lease_settles_nothing() -> Result<()> {
     let url = server.stream("lease");
     let (zombie, heir) = (open(&url).await?, open(&url).await?);
     let mut wanted = spec("reader", &["order.>"])?;
-    wanted.lease = Some(Duration::from_millis(500));
+    wanted.lease = Some(Duration::from_millis(900));
     let (late, next) = (zombie.subscribe(&wanted).await?, heir.subscribe(&wanted).await?);
     for verdict in [
         Verdict::Ack,

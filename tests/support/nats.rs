@@ -111,11 +111,13 @@ impl Server {
     fn try_start(&self) -> bool {
         let config = format!(
             "listen: \"127.0.0.1:{}\"\npid_file: \"{}\"\nlog_file: \"{}\"\njetstream {{ store_dir: \"{}\" }}\n\
-             accounts {{ APP {{ jetstream: enabled, users: [{{ user: shop, password: hunter2 }}] }} }}\n",
+             accounts {{ APP {{ jetstream: enabled, users: [\n{{ user: shop, password: hunter2 }}\n\
+             {{ user: limited, password: hunter2, permissions: {{ {} }} }}\n] }} }}\n",
             self.port,
             self.folder.join("pid").display(),
             self.folder.join("log").display(),
-            self.folder.join("data").display()
+            self.folder.join("data").display(),
+            permissions()
         );
         std::fs::write(self.folder.join("conf"), config).expect("a folder that can be written");
         let mut command = Command::new(&self.program);
@@ -217,6 +219,12 @@ impl Drop for Server {
             let _ = reaper.wait();
         }
     }
+}
+
+/// What the guide gives a program's user, for the stream `shop`.
+fn permissions() -> &'static str {
+    let guide = include_str!("../../docs/guide/nats.md");
+    guide.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```")).map_or("", |(block, _)| block)
 }
 
 /// A port nobody listens on at this moment, above those of servers that people run.

@@ -15,7 +15,7 @@ use super::super::seat::Claimed;
 use super::Shared;
 use super::error::{Fault, NO_CONSUMER};
 use super::live::Live;
-use super::pull::{End, Kind, Pull, Pulled};
+use super::pull::{End, Pull, Pulled};
 use super::settle::Held;
 use super::{Seat, subscribe};
 use crate::error::{Error, Result};
@@ -156,8 +156,6 @@ impl Feed {
     /// Feeds as long as anybody waits, and a moment longer.
     async fn serve(self: Arc<Self>) {
         let mut pull = None;
-        // Whether it is known that there is nothing.
-        let mut none = false;
         let mut connected = self.shared.server.connected.clone();
         connected.mark_unchanged();
         let mut idle: Option<Instant> = None;
@@ -166,7 +164,7 @@ impl Feed {
             if wanted > 0 {
                 idle = None;
                 if pull.is_none() {
-                    match self.begin(if none { Kind::Wait } else { Kind::Look(wanted.min(PULL_MAX)) }).await {
+                    match self.begin(wanted).await {
                         Ok(begun) => pull = Some(begun),
                         Err(fault) => self.failed(&fault).await,
                     }
@@ -181,7 +179,7 @@ impl Feed {
             tokio::select! {
                 biased;
                 () = self.seat.closed.cancelled() => {}
-                pulled = Pull::next(&mut pull) => none = self.pulled(&mut pull, pulled).await,
+                pulled = Pull::next(&mut pull) => self.pulled(&mut pull, pulled).await,
                 // Requests that the server held ended with the connection.
                 _ = connected.changed() => if connected.borrow_and_update().now { pull = None },
                 () = self.more.notified() => {}
@@ -224,15 +222,13 @@ impl Feed {
         !waiting.served
     }
 
-    async fn begin(&self, kind: Kind) -> Result<Pull, Fault> {
-        Pull::begin(&self.shared, &self.live.place, kind, self.seat.bytes_max).await
+    async fn begin(&self, wanted: usize) -> Result<Pull, Fault> {
+        Pull::begin(&self.shared, &self.live.place, wanted.min(PULL_MAX), self.seat.bytes_max).await
     }
 
-    /// Keeps what came; whether it is known that there is nothing more.
-    async fn pulled(self: &Arc<Self>, pull: &mut Option<Pull>, pulled: Pulled) -> bool {
-        let Pulled { messages, more, end } = pulled;
-        let looked = matches!(pull, Some(Pull { kind: Kind::Look(_), .. }));
-        let none = !more && (looked || messages.is_empty());
+    /// Keeps what came.
+    async fn pulled(self: &Arc<Self>, pull: &mut Option<Pull>, pulled: Pulled) {
+        let Pulled { messages, end } = pulled;
         self.keep(messages).await;
         if end.is_some() {
             *pull = None;
@@ -242,7 +238,6 @@ impl Feed {
         {
             self.failed(&fault).await;
         }
-        none
     }
 
     /// Makes deliveries of what came.

@@ -1,7 +1,7 @@
 //! One request for messages, until it is answered or ends.
 //!
-//! A request that stays with the server may be answered when nobody waits any more. So it is looked for what is there by requests
-//! for many that end at once, and waited for more by requests for one.
+//! A request that stayed with the server after a part of its messages had come might be answered when nobody waits any more. So
+//! each is of the kind that waits for the first and ends with the last that is there (`no_wait` and `expires` together).
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,46 +11,33 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
-use super::ack::Ack;
 use super::error::Fault;
 use super::names::Place;
 
-/// How long it is looked for what is there.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// How long it is waited for one.
-const WAIT: Duration = Duration::from_secs(10);
+/// How long the server keeps a request for which there is nothing.
+const EXPIRES: Duration = Duration::from_secs(10);
 
 /// How much later than that the server may say that the time is over; then the request is believed lost.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// How long the rest is waited for that the server has said is there.
+/// How long the next is waited for, or the word that there is none.
 const GATHER: Duration = Duration::from_millis(5);
 
 const NOTHING: u16 = 404;
 const TIMED_OUT: u16 = 408;
 const CONFLICT: u16 = 409;
 
-/// What for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// For at most so many of those that are there.
-    Look(usize),
-    /// For the next.
-    Wait,
-}
-
 /// A request.
 #[derive(Debug)]
 pub(super) struct Pull {
-    pub(super) kind: Kind,
     client: Client,
     inbox: String,
     /// A question to the API whose answer is of no interest.
     question: String,
     answers: Subscriber,
-    /// How many messages may still come.
+    /// How many messages may still come, and how many have.
     left: usize,
+    came: u64,
     /// When its end must have been told.
     until: Instant,
     got: Vec<Message>,
@@ -72,38 +59,31 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Pulled {
     pub(super) messages: Vec<Message>,
-    /// Whether the server had more.
-    pub(super) more: bool,
     pub(super) end: Option<End>,
 }
 
 impl Pull {
-    pub(super) async fn begin(shared: &Shared, place: &Place, kind: Kind, bytes: usize) -> Result<Self, Fault> {
+    pub(super) async fn begin(shared: &Shared, place: &Place, count: usize, bytes: usize) -> Result<Self, Fault> {
         let server = &shared.server;
         server.ready().await?;
-        let (count, expires) = match kind {
-            Kind::Look(count) => (count, LOOK),
-            Kind::Wait => (1, WAIT),
-        };
         let request = serde_json::json!({
             "batch": count,
             "max_bytes": bytes.max(server.message_bytes_max() + 16 * 1024),
-            "expires": expires.as_nanos() as u64,
+            "no_wait": true,
+            "expires": EXPIRES.as_nanos() as u64,
         });
         let (client, inbox) = (server.client.clone(), server.client.new_inbox());
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.names.events, place.consumer);
         let unsent = || Fault::Unsent("the client does not take a request");
         let asking = async {
-            let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| unsent())?;
-            // So many messages, and one word about the end: what comes beyond is of no interest to us, and the server knows.
-            answers.unsubscribe_after(count as u64 + 1).await.map_err(|_| unsent())?;
+            let answers = client.subscribe(inbox.clone()).await.map_err(|_| unsent())?;
             client.publish_with_reply(subject, inbox.clone(), request.to_string().into()).await.map_err(|_| unsent())?;
             Ok(answers)
         };
         let answers = timeout(server.timeout, asking).await.map_err(|_late| Fault::Cut)??;
         let question = format!("$JS.API.CONSUMER.INFO.{}.{}", shared.names.events, place.consumer);
-        let until = Instant::now() + expires + SILENCE;
-        Ok(Self { kind, client, inbox, question, answers, left: count, until, got: Vec::new(), end: None })
+        let until = Instant::now() + EXPIRES + SILENCE;
+        Ok(Self { client, inbox, question, answers, left: count, came: 0, until, got: Vec::new(), end: None })
     }
 
     /// What comes next; never, without a request.
@@ -125,7 +105,6 @@ impl Pull {
             // What is there already is taken at once.
             let next = match self.answers.next().now_or_never() {
                 Some(next) => next,
-                None if !self.got.is_empty() && !self.has_more() => break,
                 None => {
                     let until = if self.got.is_empty() { self.until } else { Instant::now() + GATHER };
                     match timeout_at(until, self.answers.next()).await {
@@ -140,7 +119,7 @@ impl Pull {
             };
             self.heard(next);
         }
-        Pulled { more: self.has_more(), messages: std::mem::take(&mut self.got), end: self.end }
+        Pulled { messages: std::mem::take(&mut self.got), end: self.end }
     }
 
     fn heard(&mut self, next: Option<Message>) {
@@ -150,7 +129,7 @@ impl Pull {
         };
         match message.status.map(|status| status.as_u16()) {
             None => {
-                self.left = self.left.saturating_sub(1);
+                (self.left, self.came) = (self.left.saturating_sub(1), self.came + 1);
                 self.got.push(message);
             }
             Some(NOTHING | TIMED_OUT) => self.end = Some(End::Done),
@@ -160,19 +139,17 @@ impl Pull {
         }
     }
 
-    /// Whether the server had more when it sent the last; that message's subject tells.
-    fn has_more(&self) -> bool {
-        let ack = self.got.last().and_then(|message| message.reply.as_ref()).and_then(|reply| Ack::parse(reply));
-        ack.is_some_and(|ack| ack.pending > 0)
-    }
-
     /// Ends the request, and answers what was on its way.
     ///
-    /// A client that unsubscribes throws away what comes before the server knows. Here the server is made to say as much as was
-    /// subscribed to, behind whatever it has sent before; then it knows, and nothing is thrown away.
+    /// A client that unsubscribes throws away what comes before the server knows. Here the server is made to say as much as is
+    /// still subscribed to, behind whatever it has sent before; then it knows, and nothing is thrown away.
     pub(super) async fn finish(mut self, patience: Duration) -> Vec<Message> {
-        let deadline = Instant::now() + patience.min(LOOK + SILENCE);
-        if self.kind == Kind::Wait && self.end.is_none() && self.left > 0 {
+        let deadline = Instant::now() + patience.min(SILENCE);
+        while let Some(next) = self.answers.next().now_or_never().filter(|_| self.end.is_none()) {
+            self.heard(next);
+        }
+        // One of which a part has come ends by itself.
+        if self.came == 0 && self.end.is_none() && self.answers.unsubscribe_after(2).await.is_ok() {
             for _ in 0..2 {
                 let _ = self.client.publish_with_reply(self.question.clone(), self.inbox.clone(), bytes::Bytes::new()).await;
             }
