@@ -5,13 +5,24 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use crate::broker::Origin;
-use crate::message::{Cause, Lineage, Message};
+use crate::message::{Cause, Lineage, Message, PlainCause};
 use crate::mutant;
 
 thread_local! {
     static CURRENT: Cell<Option<Origin>> = const { Cell::new(None) };
-    /// Never borrowed while user code runs.
-    static CAUSE: RefCell<Option<Cause>> = const { RefCell::new(None) };
+    static CAUSE: Cell<Noted> = const { Cell::new(Noted::Nothing) };
+    /// The cause where it is [`Noted::Shared`]. Never borrowed while user code runs.
+    static SHARED: RefCell<Option<Box<Cause>>> = const { RefCell::new(None) };
+}
+
+/// Which message user code runs for. It is noted for every message, and few of them cause anything: what most of them are is
+/// copied, and only what counts its owners stands elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+enum Noted {
+    #[default]
+    Nothing,
+    Plain(PlainCause),
+    Shared,
 }
 
 /// The lane whose handler is being polled on this thread.
@@ -23,35 +34,61 @@ pub(crate) fn current() -> Option<Origin> {
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     origin: Option<Origin>,
-    cause: Option<Cause>,
+    cause: Noted,
+    shared: Option<Box<Cause>>,
 }
 
 impl Scope {
     /// User code of a lane, of no message yet.
     #[inline]
     pub(crate) fn of(origin: Origin) -> Self {
-        Self { origin: Some(origin), cause: None }
+        Self { origin: Some(origin), ..Self::default() }
     }
 
     /// The scope of this thread, to be entered on another.
     pub(crate) fn here() -> Self {
-        Self { origin: current(), cause: cause() }
+        let shared = || SHARED.try_with(|shared| shared.borrow().clone()).ok().flatten();
+        let cause = CAUSE.get();
+        Self { origin: current(), cause, shared: if matches!(cause, Noted::Shared) { shared() } else { None } }
     }
 
     /// Enters it, and answers the scope that was left.
     #[inline]
     pub(crate) fn enter(self) -> Self {
-        let origin = CURRENT.with(|current| current.replace(self.origin));
-        Self { origin, cause: swap(self.cause) }
+        let origin = CURRENT.replace(self.origin);
+        let cause = CAUSE.replace(self.cause);
+        let shared = if self.shared.is_some() || matches!(cause, Noted::Shared) { swap(self.shared) } else { None };
+        Self { origin, cause, shared }
     }
 }
 
-/// User code is about to run because of this message. Called for every message: it copies an id and a topic, and counts up
-/// where those, or the chain behind them, are shared.
+/// User code is about to run because of this message.
 #[inline]
 pub(crate) fn runs_for(message: &Message) {
-    if !mutant::is("cause-unseen") {
-        swap(Some(message.as_cause()));
+    if mutant::is("cause-unseen") {
+        return;
+    }
+    if let Some(plain) = message.as_plain_cause()
+        && !matches!(CAUSE.get(), Noted::Shared)
+    {
+        CAUSE.set(Noted::Plain(plain));
+    } else {
+        runs_for_shared(message);
+    }
+}
+
+/// The same where something is counted, or was.
+#[cold]
+fn runs_for_shared(message: &Message) {
+    match message.as_plain_cause() {
+        Some(plain) => {
+            CAUSE.set(Noted::Plain(plain));
+            swap(None);
+        }
+        None => {
+            CAUSE.set(Noted::Shared);
+            swap(Some(Box::new(message.as_cause())));
+        }
     }
 }
 
@@ -63,11 +100,14 @@ pub(crate) fn lineage() -> Option<Arc<Lineage>> {
 }
 
 fn cause() -> Option<Cause> {
-    CAUSE.try_with(|cause| cause.borrow().clone()).ok().flatten()
+    match CAUSE.get() {
+        Noted::Nothing => None,
+        Noted::Plain(plain) => Some(plain.into()),
+        Noted::Shared => SHARED.try_with(|shared| shared.borrow().as_deref().cloned()).ok().flatten(),
+    }
 }
 
 /// What stood there is dropped by the caller, when nothing is borrowed any more. A thread that ends has no scope.
-#[inline]
-fn swap(cause: Option<Cause>) -> Option<Cause> {
-    CAUSE.try_with(|place| place.replace(cause)).ok().flatten()
+fn swap(cause: Option<Box<Cause>>) -> Option<Box<Cause>> {
+    SHARED.try_with(|shared| shared.replace(cause)).ok().flatten()
 }

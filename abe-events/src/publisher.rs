@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::handler::TransactionSlot;
 use crate::lane_scope;
-use crate::message::{Headers, Id, Lineage, Message, Payload, now_ms};
+use crate::message::{Headers, Id, Lineage, Message, Payload, tick_ms};
 use crate::topic::Topic;
 
 /// What can be published: an event by value, or shared.
@@ -210,15 +210,15 @@ impl Limits {
 /// a burst seldom ends for that reason, and few enough that a loop without end does.
 const MESSAGES_PER_TURN: u64 = 4;
 
-/// How many of the 128 are used up when a thread's publishes see the next millisecond: a task that publishes through two
-/// of them computes for long, and a lane that it woke may wait for its thread.
-const TURNS_PER_MS: u32 = 64;
+/// How many of the 128 are used up when a thread's publishes see the next tick of the clock: all, for a task that publishes
+/// before a tick and after it may compute for long, and a lane that it woke may wait for its thread.
+const TURNS_PER_TICK: u32 = 128;
 
 /// How much of tokio's budget is used up: `before` messages of the topic went before, and `n` are added.
-fn turns(before: u64, n: u64, new_ms: bool) -> u32 {
+fn turns(before: u64, n: u64, new_tick: bool) -> u32 {
     let of_messages = (before + n) / MESSAGES_PER_TURN - before / MESSAGES_PER_TURN;
     // Of all of them, at most: then it gives way once.
-    (of_messages.min(128) as u32 + if new_ms { TURNS_PER_MS } else { 0 }).min(128)
+    (of_messages.min(128) as u32 + if new_tick { TURNS_PER_TICK } else { 0 }).min(128)
 }
 
 impl Publisher {
@@ -239,12 +239,12 @@ impl Publisher {
     ///
     /// When the user's key expression panics.
     pub fn message<P: Publishable>(&self, event: P) -> Result<Message> {
-        message_at(now_ms(), event)
+        message_at(tick_ms(), event)
     }
 
     /// The messages of events, as [`message`](Publisher::message) makes them, with one lineage; the clock is read once.
     pub fn messages<P: Publishable>(&self, events: impl IntoIterator<Item = P>, lineage: Option<Arc<Lineage>>) -> Result<Vec<Message>> {
-        let now_ms = now_ms();
+        let now_ms = tick_ms();
         let chained = |message: Message| if lineage.is_some() { message.with_lineage(lineage.clone()) } else { message };
         events.into_iter().map(|event| message_at(now_ms, event).map(chained)).collect()
     }
@@ -259,12 +259,18 @@ impl Publisher {
         }
     }
 
+    #[inline]
     fn post_event<P: Publishable>(&self, event: P) -> Result<Posted<'_>> {
-        let mut message = message_at(now_ms(), event)?;
-        if let Some(lineage) = lane_scope::lineage() {
-            message = message.with_lineage(Some(lineage));
+        match lane_scope::lineage() {
+            None => self.post(message_at(tick_ms(), event)?),
+            Some(lineage) => self.post_effect(event, lineage),
         }
-        self.post(message)
+    }
+
+    /// Apart from the above, because a message that is given its lineage is copied for it.
+    #[inline(never)]
+    fn post_effect<P: Publishable>(&self, event: P, lineage: Arc<Lineage>) -> Result<Posted<'_>> {
+        self.post(message_at(tick_ms(), event)?.with_lineage(Some(lineage)))
     }
 
     /// Publishes one message and answers its id.
@@ -292,7 +298,7 @@ impl Publisher {
                 if published.deliveries == 0 {
                     self.limits.count_unrouted(1);
                 }
-                let turns = turns(before, 1, id.is_first_of_ms());
+                let turns = turns(before, 1, id.is_first_of_its_time());
                 Ok(Posted::Stored { id, turns })
             }
             answer => {

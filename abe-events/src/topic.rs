@@ -54,6 +54,7 @@ impl Topic {
     }
 
     /// The text of a topic that was declared, at its fixed address.
+    #[inline]
     pub(crate) fn as_static(&self) -> Option<&'static str> {
         match self.0 {
             Text::Static(text) => Some(text),

@@ -17,6 +17,7 @@ mod ordering;
 mod panics;
 mod registry;
 mod retries;
+mod rounds;
 mod secrets;
 mod shutdown;
 mod signals;

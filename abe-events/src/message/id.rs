@@ -6,10 +6,10 @@ use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use compact_str::CompactString;
 
+use super::clock::now_ms;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest id taken from outside, in bytes.
@@ -39,6 +39,16 @@ enum Repr {
     Uuid(u64, NonZeroU64),
     /// Thin, so that it fits beside the above.
     Text(Arc<CompactString>),
+}
+
+/// An id that is a UUID, free to copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainId(u64, NonZeroU64);
+
+impl From<PlainId> for Id {
+    fn from(PlainId(high, low): PlainId) -> Self {
+        Self(Repr::Uuid(high, low))
+    }
 }
 
 /// The variant of RFC 9562, with which the low half begins.
@@ -74,9 +84,18 @@ impl Id {
         })
     }
 
-    /// Whether it was the first that its thread made in its millisecond.
+    /// The id, where it is a UUID.
     #[inline]
-    pub(crate) fn is_first_of_ms(&self) -> bool {
+    pub(crate) fn as_plain(&self) -> Option<PlainId> {
+        match self.0 {
+            Repr::Uuid(high, low) => Some(PlainId(high, low)),
+            Repr::Text(_) => None,
+        }
+    }
+
+    /// Whether it was the first that its thread made of its time.
+    #[inline]
+    pub(crate) fn is_first_of_its_time(&self) -> bool {
         // The counter, where `at` puts it.
         matches!(self.0, Repr::Uuid(high, low) if high & 0xfff == 0 && low.get() >> 42 & 0xf_ffff == 0)
     }
@@ -136,14 +155,6 @@ impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// The time in milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    // Not `as_millis`, which divides 128 bits.
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs().saturating_mul(1000).saturating_add(u64::from(since.subsec_millis())))
 }
 
 /// The time in milliseconds and a counter within it, never going back in this thread, and the thread's own bits.

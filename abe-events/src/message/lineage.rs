@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Id, Message};
+use super::{Id, Message, PlainId};
 use crate::topic::Topic;
 
 /// The chain of events behind a message. Set by the runtime when a handler publishes, never by the user.
@@ -23,6 +23,20 @@ pub(crate) struct Cause {
     pub(super) id: Id,
     pub(super) topic: Topic,
     pub(super) lineage: Option<Arc<Lineage>>,
+}
+
+/// The cause most messages are: one with an id of ours and a declared topic, that began its chain. Nothing in it is counted, so
+/// that noting it is a copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainCause {
+    pub(super) id: PlainId,
+    pub(super) topic: &'static str,
+}
+
+impl From<PlainCause> for Cause {
+    fn from(cause: PlainCause) -> Self {
+        Self { id: cause.id.into(), topic: Topic::from_static(cause.topic), lineage: None }
+    }
 }
 
 impl Lineage {

@@ -2,6 +2,7 @@
 //!
 //! In process the payload is the typed value itself, shared; bytes are made only when something leaves the process.
 
+mod clock;
 mod headers;
 mod id;
 mod lineage;
@@ -13,11 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use compact_str::CompactString;
 
+use self::clock::now_ms;
+pub(crate) use self::clock::tick_ms;
 pub use self::headers::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, Headers};
 pub use self::id::Id;
-pub(crate) use self::id::now_ms;
-pub(crate) use self::lineage::Cause;
+pub(crate) use self::id::PlainId;
 pub use self::lineage::Lineage;
+pub(crate) use self::lineage::{Cause, PlainCause};
 pub use self::payload::{Body, Encoded, Payload};
 use crate::error::Result;
 use crate::topic::Topic;
@@ -123,6 +126,15 @@ impl Message {
         Cause { id: self.id.clone(), topic: self.topic.clone(), lineage: self.lineage.clone() }
     }
 
+    /// The same of a message that began its chain, if its id and topic can be copied.
+    #[inline]
+    pub(crate) fn as_plain_cause(&self) -> Option<PlainCause> {
+        if self.lineage.is_some() {
+            return None;
+        }
+        Some(PlainCause { id: self.id.as_plain()?, topic: self.topic.as_static()? })
+    }
+
     /// Identity: stays the same over retries, relays and replays.
     pub fn id(&self) -> &Id {
         &self.id
@@ -138,7 +150,8 @@ impl Message {
         self.version
     }
 
-    /// When the event happened, to the millisecond.
+    /// When the event happened, in milliseconds. Of an event that was published without a time of its own it is the time of
+    /// publishing, on Linux that of the system's last timer tick: up to 10 ms earlier.
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.time_ms)
     }

@@ -82,6 +82,11 @@ impl Backlog {
         entry
     }
 
+    /// How many entries there are, about.
+    pub(super) fn len(&self) -> usize {
+        self.ring.len() + self.listed.load(Ordering::SeqCst)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ring.is_empty() && self.listed.load(Ordering::SeqCst) == 0
     }

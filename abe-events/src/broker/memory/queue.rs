@@ -158,8 +158,13 @@ impl Queue {
     /// Stores an entry for which room was taken.
     #[inline(always)]
     pub(super) fn push(&self, entry: Entry) {
+        let is_one = matches!(entry, Entry::One(_));
         self.backlog.push(entry);
-        self.waiters.notify_one();
+        if is_one {
+            self.waiters.notify_for(|| self.backlog.len());
+        } else {
+            self.waiters.notify_one();
+        }
     }
 
     /// Stores a message for later, for which room was taken among the delayed.

@@ -108,8 +108,11 @@ impl Receiving {
     }
 
     fn park(&mut self, inner: &Inner, full: bool, into: &mut Hands<'_>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.wait.spot =
-            Some(if full { Spot::Room(inner.seat.room.enter(cx.waker())) } else { Spot::Message(inner.queue.waiters.enter(cx.waker())) });
+        self.wait.spot = Some(if full {
+            Spot::Room(inner.seat.room.enter(cx.waker(), 1))
+        } else {
+            Spot::Message(inner.queue.waiters.enter(cx.waker(), self.max))
+        });
         // What came before the place was taken was announced to nobody: look once more.
         let again = self.take(inner, into, Some(cx));
         if again.count > 0 || again.full != full || inner.is_closed() {

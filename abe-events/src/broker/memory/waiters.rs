@@ -2,6 +2,10 @@
 //!
 //! A lane puts itself on the list and then looks once more; a publisher stores its message and then looks at the list.
 //! Both orders are sequentially consistent, so at least one of them sees the other.
+//!
+//! A lane that was woken is on its way until it leaves its place, and only then looks. As long as those on their way can take
+//! all there is, a burst needs nobody else: eight lanes woken for eight messages that one of them would have taken cost
+//! eight times as much.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -15,10 +19,17 @@ use crate::sync::{AtomicUsize, Mutex, fence, lock};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
+#[derive(Debug)]
+struct Waiter {
+    /// `None` once notified.
+    waker: Option<Waker>,
+    /// How much it takes at once.
+    takes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Line {
-    /// `None` once notified.
-    wakers: Slab<Option<Waker>>,
+    places: Slab<Waiter>,
     /// Places in the order they came; those that left meanwhile are skipped.
     order: VecDeque<usize>,
 }
@@ -28,14 +39,16 @@ struct Line {
 pub(super) struct Waiters {
     /// How many places are not notified yet.
     waiting: AtomicUsize,
+    /// How much those take who were notified and have not left.
+    coming: AtomicUsize,
     line: Mutex<Line>,
 }
 
 impl Waiters {
-    /// Takes a place. The caller must look once more for what it waits for before it sleeps.
-    pub(super) fn enter(&self, waker: &Waker) -> Place {
+    /// Takes a place, for one who takes so much at once. The caller must look once more for what it waits for before it sleeps.
+    pub(super) fn enter(&self, waker: &Waker, takes: usize) -> Place {
         let mut line = lock(&self.line);
-        let place = line.wakers.insert(Some(waker.clone()));
+        let place = line.places.insert(Waiter { waker: Some(waker.clone()), takes });
         line.order.push_back(place);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         drop(line);
@@ -47,14 +60,19 @@ impl Waiters {
     /// it must notify another.
     pub(super) fn leave(&self, place: Place) -> bool {
         let mut line = lock(&self.line);
-        // The waker is dropped after the lock: it may be the last handle of a task, and dropping that runs foreign code.
-        let waker = line.wakers.try_remove(place.0).flatten();
+        let Some(Waiter { waker, takes }) = line.places.try_remove(place.0) else { return true };
         let notified = waker.is_none();
-        if !notified {
+        if notified {
+            self.coming.fetch_sub(takes, Ordering::SeqCst);
+        } else {
             line.order.retain(|other| *other != place.0);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         drop(line);
+        // What was counted on it from now on is announced to somebody else: whoever looks now sees what was before.
+        fence(Ordering::SeqCst);
+        // The waker is dropped after the lock: it may be the last handle of a task, and dropping that runs foreign code.
+        drop(waker);
         notified
     }
 
@@ -62,6 +80,19 @@ impl Waiters {
     pub(super) fn notify_one(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.notify_first();
+        }
+    }
+
+    /// The same, unless those who are on their way take all there is.
+    #[inline]
+    pub(super) fn notify_for(&self, there_is: impl FnOnce() -> usize) {
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let coming = self.coming.load(Ordering::SeqCst);
+        if coming == 0 || there_is() > coming {
             self.notify_first();
         }
     }
@@ -77,10 +108,12 @@ impl Waiters {
     #[cold]
     fn notify_first(&self) {
         let mut line = lock(&self.line);
-        let waker = line.order.pop_front().and_then(|place| line.wakers.get_mut(place).and_then(Option::take));
-        if waker.is_some() {
+        let waker = line.order.pop_front().and_then(|place| {
+            let waiter = line.places.get_mut(place)?;
+            self.coming.fetch_add(waiter.takes, Ordering::SeqCst);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+            waiter.waker.take()
+        });
         drop(line);
         if let Some(waker) = waker {
             waker.wake();
@@ -108,16 +141,37 @@ mod tests {
     fn the_first_is_woken_once_and_a_place_can_be_used_again() {
         let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let waiters = Waiters::default();
-        let a = waiters.enter(&first.clone().into());
-        let b = waiters.enter(&second.clone().into());
+        let a = waiters.enter(&first.clone().into(), 1);
+        let b = waiters.enter(&second.clone().into(), 1);
         waiters.notify_one();
         assert_eq!((first.0.load(Ordering::SeqCst), second.0.load(Ordering::SeqCst)), (1, 0));
         assert!(waiters.leave(a) && !waiters.leave(b));
         waiters.notify_one();
-        let c = waiters.enter(&second.clone().into());
+        let c = waiters.enter(&second.clone().into(), 1);
         waiters.notify_all();
         assert_eq!(second.0.load(Ordering::SeqCst), 1, "a notification is not kept for later");
         assert!(waiters.leave(c));
+    }
+
+    #[test]
+    fn nobody_else_is_woken_for_what_one_on_its_way_takes() {
+        let woken = Arc::new(Woken::default());
+        let count = || woken.0.load(Ordering::SeqCst);
+        let waiters = Waiters::default();
+        let [a, b, c] = [4, 2, 2].map(|takes| waiters.enter(&woken.clone().into(), takes));
+        for there_is in 1..=4 {
+            waiters.notify_for(|| there_is);
+            assert_eq!(count(), 1, "the first takes four");
+        }
+        waiters.notify_for(|| 5);
+        waiters.notify_for(|| 6);
+        assert_eq!(count(), 2, "the second takes two more");
+        assert!(waiters.leave(a));
+        waiters.notify_for(|| 2);
+        assert_eq!(count(), 2, "the second is on its way still");
+        waiters.notify_for(|| 3);
+        assert_eq!(count(), 3, "who has left may have looked before");
+        assert!(waiters.leave(b) && waiters.leave(c));
     }
 }
 
@@ -139,7 +193,7 @@ mod loom_tests {
             if look() {
                 return std::task::Poll::Ready(());
             }
-            let entered = waiters.enter(cx.waker());
+            let entered = waiters.enter(cx.waker(), 1);
             if look() {
                 // It may have been woken for another message than the one it found.
                 if waiters.leave(entered) {
@@ -162,7 +216,7 @@ mod loom_tests {
                 loom::thread::spawn(move || block_on(take(&shared.0, &shared.1)))
             };
             shared.1.fetch_add(1, Ordering::Release);
-            shared.0.notify_one();
+            shared.0.notify_for(|| shared.1.load(Ordering::SeqCst));
             lane.join().unwrap();
         });
     }
@@ -182,7 +236,7 @@ mod loom_tests {
                 loom::thread::spawn(move || {
                     for _ in 0..2 {
                         shared.1.fetch_add(1, Ordering::Release);
-                        shared.0.notify_one();
+                        shared.0.notify_for(|| shared.1.load(Ordering::SeqCst));
                     }
                 })
             };

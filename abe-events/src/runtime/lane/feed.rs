@@ -207,8 +207,11 @@ impl<'a> LaneFeed<'a> {
         if let Some(renewal) = &mut self.renewal {
             renewal.poll_underway(cx);
         }
-        // What is finished must not wait for what is still to come.
+        // What is finished must not wait for what is still to come; that may be on its way at the same time.
         if self.settling.poll_flush(cx).is_pending() {
+            if self.settling.only_acks_underway() && self.waiting.is_empty() && !self.is_over() {
+                self.fetch.begin();
+            }
             self.fetch.poll_underway(cx, &mut self.waiting);
             return Poll::Pending;
         }

@@ -20,7 +20,7 @@ const APPETITE_MAX: usize = 64;
 const CHUNK_TIME_MAX: Duration = Duration::from_micros(200);
 
 /// The same while so much waits that no lane goes without: then a round that many share costs each of them little.
-const CHUNK_TIME_DEEP: Duration = Duration::from_millis(50);
+const CHUNK_TIME_DEEP: Duration = Duration::from_millis(100);
 
 /// A round that took longer was waiting for something to come.
 const ROUND_TIME_MAX: Duration = Duration::from_millis(20);
@@ -154,6 +154,14 @@ impl<'a> Fetch<'a> {
                 }
                 Err(error) => self.refused(&error),
             }
+        }
+    }
+
+    /// Asks for more while a settlement is under way, so that both are one round: one commit where the broker makes them so.
+    pub(super) fn begin(&mut self) {
+        let is_idle = self.receiving.is_none() && self.pause.is_none() && !self.closed;
+        if is_idle && self.local.is_none() && !self.one_next && !crate::mutant::is("two-rounds") {
+            self.receiving = Some(self.consumer.receive(self.lane, self.appetite, Vec::new()));
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Settling<'a> {
     underway: Tally,
     recording: Option<Answer<'a, Result<Keys>>>,
     settling: Option<Answer<'a, Settled>>,
+    /// Whether what the broker was handed last gives nothing back to the queue.
+    only_acks: bool,
 }
 
 impl<'a> Settling<'a> {
@@ -42,6 +44,7 @@ impl<'a> Settling<'a> {
             underway: Tally::default(),
             recording: None,
             settling: None,
+            only_acks: false,
         }
     }
 
@@ -56,6 +59,12 @@ impl<'a> Settling<'a> {
 
     pub(super) fn is_full(&self) -> bool {
         self.settlements.len() >= BATCH
+    }
+
+    /// Whether the broker is at work on verdicts of which none brings a message back: what is received meanwhile stands
+    /// behind nothing of them.
+    pub(super) fn only_acks_underway(&self) -> bool {
+        self.only_acks && self.settling.is_some()
     }
 
     /// Records keys that are applied and not yet in the inbox, if there are any.
@@ -77,6 +86,7 @@ impl<'a> Settling<'a> {
             }
             self.underway = std::mem::take(&mut self.tally);
             self.underway.hand_over(self.stats);
+            self.only_acks = self.settlements.iter().all(|settlement| matches!(settlement.verdict, Verdict::Ack));
             match self.subscription.consumer.settle(std::mem::take(&mut self.settlements)).at_hand() {
                 Ok(settled) => self.settled(settled),
                 Err(settling) => self.settling = Some(settling),
