@@ -75,7 +75,7 @@ async fn a_program_goes_on_where_it_stopped() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_needs_order_does_not_start() -> Result<()> {
     let Some(server) = Server::shared() else { return Ok(()) };
-    let builder = Runtime::builder().config(Config::default()).url(&server.stream("order")).handlers(handlers![in_order]);
+    let builder = Runtime::builder().config(Config::default()).url(server.stream("order")).handlers(handlers![in_order]);
     let error = builder.start().await.map(drop).expect_err("no order per key");
     assert!(error.to_string().contains("in_order") && error.to_string().contains("ordered"), "{error}");
     Ok(())
