@@ -169,7 +169,7 @@ mod tests {
         let mut headers = Headers::new();
         headers.insert("tenant", "grüße").unwrap();
         let message = Message::new(Topic::new("order.created").unwrap(), 3, Payload::from_bytes("{\"a\":1}"));
-        let message = message.with_headers(headers).with_key(Some("a\0b\r\n".into())).with_id("id\r\nX: y".parse().unwrap());
+        let message = message.with_headers(headers).with_key(Some("a\0b\r\n".into())).with_id("id: x/é %".parse().unwrap());
         let lines = headers_of(&message).unwrap();
         assert!(lines.iter().all(|(_, values)| values.iter().all(|value| value.as_str().bytes().all(|c| (0x21..0x7f).contains(&c)))));
         let read = raw("order.created", lines, "{\"a\":1}").message().unwrap();
