@@ -12,15 +12,14 @@ use crate::broker::memory::MemoryBroker;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Schemes of brokers that are planned and not part of this version.
-const PLANNED: [&str; 4] = ["nats", "redis", "amqp", "kafka"];
+const PLANNED: [&str; 3] = ["redis", "amqp", "kafka"];
 
 /// What there is.
-const HERE: &str = match (cfg!(feature = "sqlite"), cfg!(feature = "postgres")) {
-    (false, false) => "`memory://`",
-    (true, false) => "`memory://` and `sqlite://`",
-    (false, true) => "`memory://` and `postgres://`",
-    (true, true) => "`memory://`, `sqlite://` and `postgres://`",
-};
+fn here() -> String {
+    let optional = [("sqlite", cfg!(feature = "sqlite")), ("postgres", cfg!(feature = "postgres")), ("nats", cfg!(feature = "nats"))];
+    let schemes = optional.iter().filter(|(_, there)| *there).map(|(scheme, _)| format!(", `{scheme}://`"));
+    format!("`memory://`{}", schemes.collect::<String>())
+}
 
 /// The broker of a URL.
 ///
@@ -50,6 +49,13 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
             ErrorKind::Unsupported,
             "the postgres broker is not part of this build; add the feature `postgres` to abe-events in Cargo.toml, or use `memory://`",
         )),
+        #[cfg(feature = "nats")]
+        "nats" | "tls" => Ok(Arc::new(crate::broker::nats::NatsBroker::builder(url)?.open().await?)),
+        #[cfg(not(feature = "nats"))]
+        "nats" | "tls" => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the nats broker is not part of this build; add the feature `nats` to abe-events in Cargo.toml, or use `memory://`",
+        )),
         known if PLANNED.contains(&known) => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -58,7 +64,7 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
         )),
         _ => Err(Error::new(
             ErrorKind::Config,
-            format!("no broker has the scheme {:?}; this build has {HERE}", scheme.chars().take(20).collect::<String>()),
+            format!("no broker has the scheme {:?}; this build has {}", scheme.chars().take(20).collect::<String>(), here()),
         )),
     }
 }
@@ -69,13 +75,31 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_or_planned_scheme_is_told_without_the_url() {
-        for url in ["nats://user:hunter2@host", "ftp://user:hunter2@host", "hunter2", "memory://hunter2"] {
+        for url in ["kafka://user:hunter2@host", "ftp://user:hunter2@host", "hunter2", "memory://hunter2"] {
             let error = connect(url).await.unwrap_err();
             assert!(url == "hunter2" || !error.to_string().contains("hunter2"), "{error}");
             assert!(error.to_string().contains("memory://"), "{error}");
         }
         assert!(connect("memory://").await.is_ok());
     }
+
+    #[cfg(not(feature = "nats"))]
+    #[tokio::test]
+    async fn nats_that_was_left_out_names_its_feature() {
+        let error = connect("nats://user:hunter2@host").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `nats`") && !error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[cfg(feature = "nats")]
+    #[tokio::test]
+    async fn a_nats_url_that_cannot_be_meant_is_told_without_it() {
+        for url in ["nats://user:hunter2@host?steam=x", "tls://user:hunter2@127.0.0.1:1?connect_timeout=1"] {
+            let error = connect(url).await.unwrap_err();
+            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
     #[cfg(not(feature = "postgres"))]
     #[tokio::test]
     async fn postgres_that_was_left_out_names_its_feature() {

@@ -47,8 +47,8 @@
 //! ```
 //!
 //! Delivery is at least once to every subscription that existed at the publish. What a stored event survives is the broker's:
-//! nothing beyond the process on `memory://`, a kill at any instant on `sqlite://` and `postgres://`. A handler that takes `Tx`
-//! has exactly one committed effect per event, as far as its effects are written through it.
+//! nothing beyond the process on `memory://`, a kill at any instant on `sqlite://`, `postgres://` and `nats://`. A handler that takes
+//! `Tx` has exactly one committed effect per event, as far as its effects are written through it.
 //!
 //! # Where to look
 //!
@@ -75,6 +75,7 @@
 //! | `macros` | yes | `#[event]`, `#[data]`, `#[subscribe]`, `handlers!` |
 //! | `sqlite` | no | the broker and the [store](RuntimeBuilder::store) in a SQLite file |
 //! | `postgres` | no | the broker and the store in a PostgreSQL database |
+//! | `nats` | no | the broker on NATS JetStream |
 //! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
 //! | `conformance` | no | the conformance suite, for brokers of your own; for `dev-dependencies` |
 //! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |

@@ -16,7 +16,7 @@ const UNKNOWN: &str = "?";
 const OPENING: &str = "\
 # What each broker gives
 
-The conformance suite writes this page: `ABE_BLESS=1 cargo test -p abe-events --features postgres --test conformance page`.
+The conformance suite writes this page: `ABE_BLESS=1 cargo test -p abe-events --features postgres,nats --test conformance page`.
 A test fails when it is out of date. How a broker of your own gets such a column: [writing your own backend](guide/own-backend.md).
 
 ## Capabilities
@@ -133,7 +133,8 @@ fn found(standing: &str) -> String {
     let memory = Column::of(&memory::report());
     let sqlite = sqlite().unwrap_or_else(|| Column::standing("sqlite", standing, &memory));
     let postgres = postgres().unwrap_or_else(|| Column::standing("postgres", standing, &memory));
-    page_of(&[memory, sqlite, postgres])
+    let nats = nats().unwrap_or_else(|| Column::standing("nats", standing, &memory));
+    page_of(&[memory, sqlite, postgres, nats])
 }
 
 #[cfg(feature = "sqlite")]
@@ -153,6 +154,16 @@ fn postgres() -> Option<Column> {
 
 #[cfg(not(feature = "postgres"))]
 fn postgres() -> Option<Column> {
+    None
+}
+
+#[cfg(feature = "nats")]
+fn nats() -> Option<Column> {
+    crate::nats::report().map(Column::of)
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats() -> Option<Column> {
     None
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stored::failures_text;
+use super::failures::failures_text;
 use super::{Failure, Settlement, Verdict};
 use crate::error::Error;
 
@@ -29,6 +29,7 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) enum Came {
     Done,
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     Lost,
     Failed(Error),
 }

@@ -9,14 +9,18 @@ mod answer;
 mod capabilities;
 mod dead_letter;
 mod delivery;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
+mod failures;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
 mod fate;
 mod local;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod outgoing;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
 mod seat;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

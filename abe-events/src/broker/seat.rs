@@ -15,7 +15,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Id, Message};
 
 /// A delivery as its store knows it.
-pub(super) trait Held: Copy + std::fmt::Debug {
+pub(super) trait Held: Clone + std::fmt::Debug {
+    /// Whether it is over with the lease, by this process's clock, because the store would still take its word.
+    const ENDS_WITH_LEASE: bool = false;
+
     /// Where it stands in the store, the same for every attempt.
     fn place(&self) -> i64;
 
@@ -38,6 +41,13 @@ pub(super) struct Holding<H> {
     held: H,
     /// When its lease ends, by this process's clock: what is counted, not who may settle.
     until: Instant,
+}
+
+impl<H: Held> Holding<H> {
+    /// Whether it may still be settled, as far as this process can tell.
+    fn stands(&self) -> bool {
+        !H::ENDS_WITH_LEASE || Instant::now() < self.until || crate::mutant::is("nats-lease-unchecked")
+    }
 }
 
 #[derive(Debug)]
@@ -150,7 +160,7 @@ impl<H: Held> Seat<H> {
         if hands.holdings.get(&token)?.id != *id {
             return None;
         }
-        hands.holdings.remove(&token)
+        hands.holdings.remove(&token).filter(Holding::stands)
     }
 
     /// Takes deliveries out of the hands, to be settled in the store; those that are not there any more are lost.
@@ -177,6 +187,7 @@ impl<H: Held> Seat<H> {
             };
             match one {
                 Came::Done => {}
+                #[cfg(any(feature = "sqlite", feature = "postgres"))]
                 Came::Lost => settled.lost.push(holding.id),
                 Came::Failed(error) => {
                     self.lock().holdings.insert(settlement.delivery.token, holding);
@@ -193,20 +204,28 @@ impl<H: Held> Seat<H> {
         let hands = self.lock();
         let mut lost = Vec::new();
         let known = tokens.iter().filter_map(|token| {
-            let holding = hands.holdings.get(token);
+            let holding = hands.holdings.get(token).filter(|holding| holding.stands());
             if holding.is_none() {
                 lost.push(*token);
             }
-            holding.map(|holding| (*token, holding.held))
+            holding.map(|holding| (*token, holding.held.clone()))
         });
         (known.collect(), lost)
     }
 
-    /// A lease was renewed.
-    pub(super) fn extend(&self, token: Token, began: Instant) {
-        if let Some(holding) = self.lock().holdings.get_mut(&token) {
-            holding.until = began + self.lease;
+    /// A lease was renewed; whether there still is what it was for.
+    pub(super) fn extend(&self, token: Token, began: Instant) -> bool {
+        match self.lock().holdings.get_mut(&token) {
+            Some(holding) => holding.until = began + self.lease,
+            None => return false,
         }
+        true
+    }
+
+    /// How much is held.
+    #[cfg(feature = "nats")]
+    pub(super) fn held(&self) -> usize {
+        self.lock().holdings.len()
     }
 
     /// Everything that is held, which it is no longer.
@@ -229,7 +248,7 @@ impl<H: Held> Underway<H> {
 
     /// What the store is to do with each.
     pub(super) fn items(&mut self) -> Vec<(H, Fate)> {
-        self.taken.iter_mut().map(|(settlement, holding)| (holding.held, Fate::of(settlement))).collect()
+        self.taken.iter_mut().map(|(settlement, holding)| (holding.held.clone(), Fate::of(settlement))).collect()
     }
 }
 

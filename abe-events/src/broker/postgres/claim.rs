@@ -13,9 +13,9 @@ use sqlx::postgres::PgRow;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::super::failures::failures_of;
 use super::super::fate::Fate;
 use super::super::seat;
-use super::super::stored::failures_of;
 use super::db::{Db, Sql, Values};
 use super::error::Fault;
 use super::live::{Live, Lives};

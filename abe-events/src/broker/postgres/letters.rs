@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::super::stored::failures_of;
+use super::super::failures::failures_of;
 use super::super::{DeadLetter, DeadLetterFilter};
 use super::claim::message_of;
 use super::db::{Db, Values};

@@ -12,9 +12,10 @@ use rusqlite::{Row, params};
 use tokio::sync::oneshot;
 
 use super::super::Failure;
+use super::super::failures::failures_of;
 use super::super::fate::Fate;
 use super::super::seat;
-use super::super::stored::{bytes_of, failures_of};
+use super::super::stored::bytes_of;
 use super::error::Fault;
 use super::publish::is_busy;
 use super::settle::{Held, Settle};

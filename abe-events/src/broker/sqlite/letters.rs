@@ -3,7 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 
-use super::super::stored::{Stored, failures_of};
+use super::super::failures::failures_of;
+use super::super::stored::Stored;
 use super::super::{DeadLetter, DeadLetterFilter};
 use super::claim::message_of;
 use super::error::Fault;
