@@ -104,7 +104,7 @@ async fn runs(handler: &'static abe_events::handler::HandlerDescriptor) -> Vec<u
         runtime.publish_all((0..500).map(Ordered::new)).await.unwrap();
         runtime.settled().await;
     };
-    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
     runtime.stop().await;
     notes.all().iter().filter_map(|note| note.parse().ok()).collect()
 }
