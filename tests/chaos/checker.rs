@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::herd::{Fate, Role};
 use crate::history::{self, Line, Said, Stored};
-use crate::story::{ATTEMPTS, Class, DEADLY, LATE, LATE_MS, Mark, ONCE, ORDERED, RETRY_MS, SILENT_ENDS_MAX, SUBSCRIPTIONS};
+use crate::story::{ATTEMPTS, BATCH, Class, DEADLY, LATE, LATE_MS, Mark, ONCE, ORDERED, RETRY_MS, SILENT_ENDS_MAX, SUBSCRIPTIONS};
 use crate::support::Result;
 
 /// How many deliveries of each subscription a worker may hold: 64 for each lane.
@@ -410,6 +410,8 @@ impl Check<'_> {
             if !letter.mark.fate().is_dead() {
                 // A transaction that cannot be had, since the database is locked or away, is a failed attempt like any other.
                 let denied = letter.subscription == ONCE && self.evidence.effects.is_some() && letter.attempts >= ATTEMPTS[ONCE];
+                // An item of a batch fails by chance now and then, and after four ends without a word that is its end.
+                let denied = denied || letter.subscription == BATCH && letter.attempts >= ATTEMPTS[BATCH];
                 let silent = letter.silent && letter.attempts >= SILENT_ENDS_MAX && letter.subscription != DEADLY;
                 if silent || denied {
                     self.findings.given_up += 1;

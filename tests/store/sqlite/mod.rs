@@ -10,6 +10,8 @@ mod duplicates;
 mod inbox;
 #[path = "../cases/kills.rs"]
 mod kills;
+#[path = "../cases/lost_leases.rs"]
+mod lost_leases;
 #[path = "../cases/outbox.rs"]
 mod outbox;
 mod place;

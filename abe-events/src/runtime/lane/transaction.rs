@@ -114,45 +114,61 @@ impl Transact for LaneFeed<'_> {
     }
 
     fn poll_commit(&mut self, deliveries: &[Delivery], messages: &mut Vec<Message>, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        let excludes = self.subscription.transactions.as_deref().is_some_and(Transactions::excludes_broker);
-        let begun = self.transacting.as_ref().is_some_and(|lane| lane.ending.is_some());
-        if !begun && !excludes && !ready!(self.poll_certain(cx)) {
-            ready!(self.poll_roll_back(cx));
-            tracing::warn!(handler = self.subscription.name(), messages = deliveries.len(), "a lease ended before the commit; rolled back");
-            return Poll::Ready(Err(Ended::Cancelled));
-        }
-        let subscription = self.subscription;
-        let Some(lane) = &mut self.transacting else { return Poll::Ready(Err(Ended::Busy)) };
-        if lane.ending.is_none() {
-            let (Some(open), mut published) = lane.slot.end() else {
-                let text = "the handler kept its `Tx` beyond its return, so nothing was committed; drop it, or let no task keep it";
-                return Poll::Ready(Err(Ended::failed(FailureKind::Error, text)));
-            };
-            published.extend(messages.drain(..).map(|message| (message, Duration::ZERO)));
-            let transactions = lane.transactions;
-            lane.ending = Some(Box::pin(async move { verdict(transactions.commit(open, published).await, subscription.name()).await }));
+        // Looked at before anything is begun, and never again: what is under way may be the rollback.
+        if self.transacting.as_ref().is_some_and(|lane| lane.ending.is_none()) {
+            let excludes = self.subscription.transactions.as_deref().is_some_and(Transactions::excludes_broker);
+            if !excludes && !ready!(self.poll_certain(cx)) {
+                tracing::warn!(
+                    handler = self.subscription.name(),
+                    messages = deliveries.len(),
+                    "a lease ended before the commit; rolled back"
+                );
+                self.begin_roll_back();
+            } else {
+                self.begin_commit(messages)?;
+            }
         }
         self.poll_ending(cx)
     }
 
     fn poll_roll_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(lane) = &mut self.transacting else { return Poll::Ready(()) };
-        if lane.ending.is_none() {
-            let (Some(open), _) = lane.slot.end() else { return Poll::Ready(()) };
-            let transactions = lane.transactions;
-            lane.ending = Some(Box::pin(async move {
-                transactions.roll_back(open).await;
-                Ok(())
-            }));
+        if self.transacting.as_ref().is_some_and(|lane| lane.ending.is_none()) {
+            self.begin_roll_back();
         }
         self.poll_ending(cx).map(|_| ())
     }
 }
 
 impl LaneFeed<'_> {
+    fn begin_commit(&mut self, messages: &mut Vec<Message>) -> Result<(), Ended> {
+        let handler = self.subscription.name();
+        let Some(lane) = &mut self.transacting else { return Err(Ended::Busy) };
+        let (Some(open), mut published) = lane.slot.end() else {
+            let text = "the handler kept its `Tx` beyond its return, so nothing was committed; drop it, or let no task keep it";
+            return Err(Ended::failed(FailureKind::Error, text));
+        };
+        published.extend(messages.drain(..).map(|message| (message, Duration::ZERO)));
+        let transactions = lane.transactions;
+        lane.ending = Some(Box::pin(async move { verdict(transactions.commit(open, published).await, handler).await }));
+        Ok(())
+    }
+
+    /// Ends as what nothing may be acked for: whoever asked for a commit must not take it for one.
+    fn begin_roll_back(&mut self) {
+        let Some(lane) = &mut self.transacting else { return };
+        let (open, _) = lane.slot.end();
+        let transactions = lane.transactions;
+        lane.ending = Some(Box::pin(async move {
+            if let Some(open) = open {
+                transactions.roll_back(open).await;
+            }
+            if mutant::is("rollback-is-commit") { Ok(()) } else { Err(Ended::Cancelled) }
+        }));
+    }
+
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        let Some(lane) = &mut self.transacting else { return Poll::Ready(Ok(())) };
-        let Some(ending) = &mut lane.ending else { return Poll::Ready(Ok(())) };
+        let Some(lane) = &mut self.transacting else { return Poll::Ready(Err(Ended::Busy)) };
+        let Some(ending) = &mut lane.ending else { return Poll::Ready(Err(Ended::Busy)) };
         let ended = ready!(ending.as_mut().poll(cx));
         lane.ending = None;
         Poll::Ready(ended)
