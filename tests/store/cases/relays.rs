@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use abe_events::broker::sqlite::SqliteBroker;
 use abe_events::broker::{Answer, Broker, Capabilities, Consumer, DeadLetters, Outgoing, PublishFailure, Published, SubscriptionSpec};
-use abe_events::{Result, handlers, subscribe};
+use abe_events::sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use abe_events::{Result, handlers, sqlx, subscribe};
 
 use super::common::rows;
 use super::place::Place;
@@ -97,7 +98,7 @@ impl Process {
     fn start(place: &Place, folder: &Path, name: &str, halts_at: u32, events: i64) -> Self {
         let relayer = concat!(module_path!(), "::relayer").split_once("::").unwrap().1;
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", relayer, "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["--exact", relayer, "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
         command.env("ABE_RELAY_STORE", &place.url).env("ABE_RELAY_FOLDER", folder).env("ABE_RELAY_NAME", name);
         command.env("ABE_RELAY_HALTS_AT", halts_at.to_string()).env("ABE_RELAY_EVENTS", events.to_string());
         Self(command.spawn().unwrap())
@@ -108,16 +109,24 @@ impl Process {
         assert!(sent.is_ok_and(|status| status.success()), "{name} was not sent");
     }
 
-    /// Stops it, but not while it renews its lease and nobody else can write to the file.
-    async fn stop(&self, place: &Place) {
+    /// Stops it, but not while it writes to a file and keeps everybody else from writing.
+    async fn stop(&self, place: &Place, file: &SqlitePool) {
         self.signal("STOP");
-        while let Err(error) = Place::begin(&place.pool).await {
+        while !writes(place, file).await {
             self.signal("CONT");
-            assert!(error.to_string().contains("locked"), "{error}");
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.signal("STOP");
         }
     }
+}
+
+/// Whether both the store and the broker's file can be written to soon: long before anybody gives up who waits for it.
+async fn writes(place: &Place, file: &SqlitePool) -> bool {
+    let writing = async {
+        Place::begin(&place.pool).await?.rollback().await?;
+        file.begin_with("BEGIN IMMEDIATE").await?.rollback().await
+    };
+    tokio::time::timeout(Duration::from_millis(200), writing).await.is_ok_and(|written: sqlx::Result<()>| written.is_ok())
 }
 
 impl Drop for Process {
@@ -150,12 +159,15 @@ async fn a_relay_that_was_stopped_in_the_middle_removes_nothing_and_turns_nothin
     let halts = |name: &str| folder.0.join(format!("{name}-halts"));
     let goes_on = |name: &str| std::fs::write(folder.0.join(format!("{name}-goes-on")), "").unwrap();
     let notes = Notes::default();
-    let broker = format!("sqlite://{}", folder.0.join("broker.db").display());
+    let file = folder.0.join("broker.db");
+    let broker = format!("sqlite://{}", file.display());
     let consumer = builder().url(broker).handlers(handlers![of_two_relays]).state(notes.clone()).start().await.unwrap();
+
+    let file = SqlitePool::connect_lazy_with(SqliteConnectOptions::new().filename(file));
 
     let first = Process::start(&place, &folder.0, "first", 2, EVENTS);
     until("the first halts in its second batch", async || halts("first").exists() && notes.len() == BATCH).await;
-    first.stop(&place).await;
+    first.stop(&place, &file).await;
     let left = rows(&place, "outbox").await;
     assert_eq!(left, EVENTS - BATCH as i64, "the first batch was removed");
     let second = Process::start(&place, &folder.0, "second", 1, 0);
