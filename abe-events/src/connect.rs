@@ -12,11 +12,16 @@ use crate::broker::memory::MemoryBroker;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Schemes of brokers that are planned and not part of this version.
-const PLANNED: [&str; 3] = ["redis", "amqp", "kafka"];
+const PLANNED: [&str; 2] = ["amqp", "kafka"];
 
 /// What there is.
 fn here() -> String {
-    let optional = [("sqlite", cfg!(feature = "sqlite")), ("postgres", cfg!(feature = "postgres")), ("nats", cfg!(feature = "nats"))];
+    let optional = [
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("postgres", cfg!(feature = "postgres")),
+        ("nats", cfg!(feature = "nats")),
+        ("redis", cfg!(feature = "redis")),
+    ];
     let schemes = optional.iter().filter(|(_, there)| *there).map(|(scheme, _)| format!(", `{scheme}://`"));
     format!("`memory://`{}", schemes.collect::<String>())
 }
@@ -55,6 +60,13 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>> {
         "nats" | "tls" => Err(Error::new(
             ErrorKind::Unsupported,
             "the nats broker is not part of this build; add the feature `nats` to abe-events in Cargo.toml, or use `memory://`",
+        )),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Arc::new(crate::broker::redis::RedisBroker::builder(url)?.open().await?)),
+        #[cfg(not(feature = "redis"))]
+        "redis" | "rediss" => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the redis broker is not part of this build; add the feature `redis` to abe-events in Cargo.toml, or use `memory://`",
         )),
         known if PLANNED.contains(&known) => Err(Error::new(
             ErrorKind::Unsupported,
@@ -95,6 +107,25 @@ mod tests {
     #[tokio::test]
     async fn a_nats_url_that_cannot_be_meant_is_told_without_it() {
         for url in ["nats://user:hunter2@host?steam=x", "tls://user:hunter2@127.0.0.1:1?connect_timeout=1"] {
+            let error = connect(url).await.unwrap_err();
+            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    #[tokio::test]
+    async fn redis_that_was_left_out_names_its_feature() {
+        let error = connect("redis://user:hunter2@host").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `redis`") && !error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn a_redis_url_that_cannot_be_meant_is_told_without_it() {
+        for url in
+            ["redis://user:hunter2@localhost?perfix=x", "rediss://user:hunter2@h", "redis://user:hunter2@127.0.0.1:1?connect_timeout=1"]
+        {
             let error = connect(url).await.unwrap_err();
             assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
         }

@@ -1,7 +1,7 @@
 //! The conformance suite, `abe_events::conformance`, run against every broker of ours.
 //!
 //! `memory` runs each case by name against the memory broker, and once more by its shorter ways (`shortcut`), `sqlite`,
-//! `postgres` and `nats` run it on their stores; `page` holds docs/backends.md to what they found. `mutants` proves the cases: each
+//! `postgres`, `nats` and `redis` run it on their stores; `page` holds docs/backends.md to what they found. `mutants` proves the cases: each
 //! broker with a deliberate fault must fail at least one that is named; `suite` proves what runs them.
 //! `ABE_CONFORMANCE=stress` runs the full numbers.
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
@@ -16,6 +16,11 @@ mod nats_server;
 mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
 mod server;

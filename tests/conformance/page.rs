@@ -16,7 +16,7 @@ const UNKNOWN: &str = "?";
 const OPENING: &str = "\
 # What each broker gives
 
-The conformance suite writes this page: `ABE_BLESS=1 cargo test -p abe-events --features postgres,nats --test conformance page`.
+The conformance suite writes this page: `ABE_BLESS=1 cargo test -p abe-events --features postgres,nats,redis --test conformance page`.
 A test fails when it is out of date. How a broker of your own gets such a column: [writing your own backend](guide/own-backend.md).
 
 ## Capabilities
@@ -134,7 +134,8 @@ fn found(standing: &str) -> String {
     let sqlite = sqlite().unwrap_or_else(|| Column::standing("sqlite", standing, &memory));
     let postgres = postgres().unwrap_or_else(|| Column::standing("postgres", standing, &memory));
     let nats = nats().unwrap_or_else(|| Column::standing("nats", standing, &memory));
-    page_of(&[memory, sqlite, postgres, nats])
+    let redis = redis().unwrap_or_else(|| Column::standing("redis", standing, &memory));
+    page_of(&[memory, sqlite, postgres, nats, redis])
 }
 
 #[cfg(feature = "sqlite")]
@@ -164,6 +165,16 @@ fn nats() -> Option<Column> {
 
 #[cfg(not(feature = "nats"))]
 fn nats() -> Option<Column> {
+    None
+}
+
+#[cfg(feature = "redis")]
+fn redis() -> Option<Column> {
+    crate::redis::report().map(Column::of)
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis() -> Option<Column> {
     None
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) enum Came {
     Done,
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
     Lost,
     Failed(Error),
 }

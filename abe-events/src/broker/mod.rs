@@ -9,9 +9,9 @@ mod answer;
 mod capabilities;
 mod dead_letter;
 mod delivery;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats", feature = "redis"))]
 mod failures;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats", feature = "redis"))]
 mod fate;
 mod local;
 pub mod memory;
@@ -20,7 +20,9 @@ pub mod nats;
 mod outgoing;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats"))]
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "nats", feature = "redis"))]
 mod seat;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -187,7 +187,7 @@ impl<H: Held> Seat<H> {
             };
             match one {
                 Came::Done => {}
-                #[cfg(any(feature = "sqlite", feature = "postgres"))]
+                #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
                 Came::Lost => settled.lost.push(holding.id),
                 Came::Failed(error) => {
                     self.lock().holdings.insert(settlement.delivery.token, holding);
