@@ -76,6 +76,7 @@
 //! | `sqlite` | no | the broker and the [store](RuntimeBuilder::store) in a SQLite file |
 //! | `postgres` | no | the broker and the store in a PostgreSQL database |
 //! | `nats` | no | the broker on NATS JetStream |
+//! | `redis` | no | the broker on Redis Streams |
 //! | `testing` | no | `#[abe_events::test]` and `TestBus`; for `dev-dependencies` |
 //! | `conformance` | no | the conformance suite, for brokers of your own; for `dev-dependencies` |
 //! | `registry-inventory` | no | registration by `inventory` instead of `linkme`, for Rust dylibs |

@@ -105,7 +105,7 @@ async fn claim(shared: &Arc<Shared>, live: &Arc<Live>, ask: Ask) -> Result<(Hand
     let answer = match shared.run(Script::Claim, &arguments).await {
         Ok(answer) if answer.len() < 7 => return Err(shared.make_again(live).await),
         // The stream is gone, and with it what waited.
-        Err(Fault::Broken(_)) => return Err(shared.make_again(live).await),
+        Err(Fault::Gone) => return Err(shared.make_again(live).await),
         other => other?,
     };
     live.count(&answer[1..5]);

@@ -13,6 +13,8 @@ pub(super) enum Fault {
     Refused(&'static str),
     /// The server stopped in the middle of it.
     Broken(&'static str),
+    /// What it is about is not there.
+    Gone,
     /// Nothing was heard: it may have been carried out.
     Cut,
 }
@@ -20,10 +22,8 @@ pub(super) enum Fault {
 impl Fault {
     /// Of an answer. Texts of the server's may hold names and values; only our own words are passed on.
     pub(super) fn of(error: &RedisError) -> Self {
-        if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
-            return Self::Cut;
-        }
-        Self::of_code(error.code().unwrap_or_default())
+        // What has no code is not the server's word.
+        error.code().map_or(Self::Cut, Self::of_code)
     }
 
     pub(super) fn of_code(code: &str) -> Self {
@@ -41,7 +41,7 @@ impl Fault {
             "NOSCRIPT" => Self::Refused("a script is not there"),
             "NOPERM" => Self::Broken("the user may not do it; see the guide for what it must be allowed"),
             "WRONGTYPE" => Self::Broken("a key holds something that is none of ours; choose another `prefix`"),
-            "NOGROUP" => Self::Broken("a stream or its group was removed from the server"),
+            "NOGROUP" => Self::Gone,
             _ => Self::Broken("the server refused it"),
         }
     }
@@ -50,7 +50,7 @@ impl Fault {
     pub(super) fn published(&self) -> Error {
         let kind = match self {
             Self::Unsent(_) | Self::Refused(_) => ErrorKind::NotStored,
-            Self::Broken(_) | Self::Cut => ErrorKind::Unknown,
+            Self::Broken(_) | Self::Gone | Self::Cut => ErrorKind::Unknown,
         };
         Error::new(kind, self.text())
     }
@@ -58,7 +58,7 @@ impl Fault {
     /// For everything else.
     pub(super) fn failed(&self) -> Error {
         let kind = match self {
-            Self::Unsent(_) | Self::Refused(_) | Self::Broken(_) => ErrorKind::Broker,
+            Self::Unsent(_) | Self::Refused(_) | Self::Broken(_) | Self::Gone => ErrorKind::Broker,
             Self::Cut => ErrorKind::Unknown,
         };
         Error::new(kind, self.text())
@@ -67,6 +67,7 @@ impl Fault {
     fn text(&self) -> String {
         match self {
             Self::Unsent(why) | Self::Refused(why) | Self::Broken(why) => format!("redis: {why}"),
+            Self::Gone => "redis: the subscription was removed from the server, and is made again".to_owned(),
             Self::Cut => "redis: the server did not answer in time, and nobody knows whether it carried out what it was asked".to_owned(),
         }
     }

@@ -129,7 +129,7 @@ impl Shared {
     async fn make_again(&self, live: &Live) -> Fault {
         tracing::error!(subscription = %live.name, "the subscription was removed from the server, with all that waited; it is made again");
         match self.subscribe(&live.name, &live.record, live.ordered).await {
-            Ok(_) => Fault::Broken("the subscription was removed from the server, and is made again"),
+            Ok(_) => Fault::Gone,
             Err(fault) => fault,
         }
     }

@@ -36,11 +36,10 @@ const SCRIPTS: [&str; 6] = [
 ];
 
 /// A mutant, and what it takes out of the scripts.
-const MUTANTS: [(&str, &str, &str); 6] = [
+const MUTANTS: [(&str, &str, &str); 5] = [
     ("redis-attempt-uncounted", "attempts + 1", "attempts"),
     ("redis-bury-apart", "if refused then return refused end", ""),
     ("redis-delay-ignored", "due = now + delay + 1", "due = now"),
-    ("redis-expired-kept", "ipairs({ k.due, k.lease }) do\n    for _, id", "ipairs({ k.due }) do\n    for _, id"),
     ("redis-order-off", "return first == id", "return true"),
     ("redis-token-unchecked", "if holder ~= token then return 0 end", ""),
 ];
@@ -107,8 +106,8 @@ impl Server {
         let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
         let connected = connected.map_err(|_late| Fault::Unsent("no server answers in time"))?;
         connected.map_err(|error| match Fault::of(&error) {
-            Fault::Cut => Fault::Unsent("no server can be reached"),
             _ if error.kind() == ::redis::ErrorKind::AuthenticationFailed => Fault::Unsent("the server refuses the user or password"),
+            Fault::Cut => Fault::Unsent("no server can be reached"),
             fault => fault,
         })
     }

@@ -29,7 +29,7 @@ local function again(id)
         redis.call('XACK', k.q, 'abe', id)
         return stand_in_line(k, line, id, attempts, failures)
     end
-    redis.call('XCLAIM', k.q, 'abe', 'abe', 0, id, 'FORCE', 'RETRYCOUNT', attempts + 1, 'JUSTID')
+    redis.pcall('XCLAIM', k.q, 'abe', 'abe', 0, id, 'FORCE', 'RETRYCOUNT', attempts + 1, 'JUSTID')
     give(id, entry[2], attempts + 1, line, failures)
 end
 
@@ -40,8 +40,13 @@ for _, key in ipairs({ k.due, k.lease }) do
 end
 
 while left > 0 and room > 0 and seen < 1000 do
-    local read = redis.call('XREADGROUP', 'GROUP', 'abe', 'abe', 'COUNT', math.min(left, 16), 'STREAMS', k.q, '>')
+    local read = redis.pcall('XREADGROUP', 'GROUP', 'abe', 'abe', 'COUNT', math.min(left, 16), 'STREAMS', k.q, '>')
     if not read then break end
+    if read.err then
+        -- The stream or its group was removed.
+        if #found == 0 then return { 'gone' } end
+        break
+    end
     for _, entry in ipairs(read[1][2]) do
         local id, fields = entry[1], entry[2]
         seen = seen + 1
