@@ -151,7 +151,7 @@ impl Server {
     }
 
     async fn answer(&self, link: &mut Link, command: &Cmd) -> Result<Value, RedisError> {
-        let answer = link.connection.send_packed_command(command).await;
+        let answer = link.connection.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer
             && (matches!(Fault::of(error), Fault::Cut) || error.code() == Some("READONLY"))
         {
@@ -202,6 +202,6 @@ async fn load(connection: &mut MultiplexedConnection, text: &str) -> Result<Stri
     let mutant = MUTANTS.iter().find(|(name, ..)| crate::mutant::is(name));
     let text = mutant.map_or_else(|| text.to_owned(), |(_, sound, broken)| text.replace(sound, broken));
     let mut command = ::redis::cmd("SCRIPT");
-    let name = connection.send_packed_command(command.arg("LOAD").arg(text)).await?;
+    let name = connection.send_packed_command(command.arg("LOAD").arg(text)).await?.extract_error()?;
     Ok(reply::text(&name))
 }
