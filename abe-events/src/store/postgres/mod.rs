@@ -41,7 +41,8 @@ impl PostgresStore {
     /// Connects, and brings the tables up to date.
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let url = PostgresUrl::parse(url, &[])?;
-        let mut options = url.options;
+        // A pooler refuses what it does not know, and no number here has a fraction.
+        let mut options = url.options.extra_float_digits(None);
         if url.pooler {
             // Sessions change hands between transactions, and with them what was prepared.
             options = options.statement_cache_capacity(0);
