@@ -34,6 +34,12 @@ impl Report {
         self.judge(id, what, ratios, "at most", budget, |median| median <= budget);
     }
 
+    /// A ratio that nothing is promised of.
+    pub(crate) fn compare(&mut self, id: &str, what: &str, ratios: &[f64]) {
+        let sorted = sorted(ratios);
+        self.budgets.push(format!("{id:<4} {what}: {:.2} ({:.2} .. {:.2})", middle(&sorted), sorted[0], sorted[sorted.len() - 1]));
+    }
+
     fn judge(&mut self, id: &str, what: &str, ratios: &[f64], word: &str, budget: f64, holds: impl Fn(f64) -> bool) {
         let sorted = sorted(ratios);
         let (last, median) = (sorted.len() - 1, middle(&sorted));

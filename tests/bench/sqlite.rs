@@ -216,7 +216,8 @@ fn main() -> Result {
         report.rate("    publish, receive, settle, one after another", "/s", &rates[at + 1]);
         report.rate("    settle and receive at once, as a lane does", "/s", &rates[at + 2]);
         let what = format!("SQLite, full cycle, {batch} at a time, to the cycle by hand");
-        report.at_least("P7", &format!("{what}, one call after another"), &ratios(&rates[at + 1], &rates[at]), 0.8);
+        // Each call goes to the writer's thread and back, which the loop by hand, on a thread of its own, does not.
+        report.compare("P7", &format!("{what}, one call after another, for comparison"), &ratios(&rates[at + 1], &rates[at]));
         report.at_least("P7", &format!("{what}, as a lane does"), &ratios(&rates[at + 2], &rates[at]), 0.8);
     }
     report.rate("cycle of 50 on a backlog of 1,000", "/s", &rates[11]);

@@ -15,6 +15,9 @@ mod nats;
 mod nats_server;
 mod page;
 #[cfg(feature = "postgres")]
+#[path = "../support/pgbouncer.rs"]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;

@@ -7,6 +7,7 @@ use abe_events::broker::postgres::PostgresBroker;
 use abe_events::broker::{Answer, Broker};
 use abe_events::conformance::{Backend, Report};
 
+use crate::pooler::Pooler;
 use crate::server::Server;
 use crate::{run_all, say};
 
@@ -15,6 +16,7 @@ struct Postgres {
     name: &'static str,
     server: &'static Server,
     parameters: &'static str,
+    pooler: Option<&'static Pooler>,
 }
 
 impl Postgres {
@@ -30,7 +32,8 @@ impl Postgres {
     }
 
     async fn broker(&self, url: &str) -> Result<Arc<dyn Broker>, BoxError> {
-        let broker = PostgresBroker::builder(&format!("{url}?connections=6{}", self.parameters))?.open().await?;
+        let url = self.pooler.map_or_else(|| format!("{url}?"), |pooler| format!("{}&", pooler.through(url)));
+        let broker = PostgresBroker::builder(&format!("{url}connections=6{}", self.parameters))?.open().await?;
         Ok(Arc::new(broker))
     }
 }
@@ -72,7 +75,7 @@ pub(crate) fn report() -> Option<&'static Report> {
 }
 
 fn found(name: &'static str, parameters: &'static str) -> Option<Report> {
-    Some(run_all(Postgres { name, server: Server::shared()?, parameters }))
+    Some(run_all(Postgres { name, server: Server::shared()?, parameters, pooler: None }))
 }
 
 /// Prints the table, and fails by what it says.
@@ -87,6 +90,15 @@ fn table() {
 #[test]
 fn table_as_behind_a_pooler() {
     let Some(report) = found("postgres, as behind a pooler, acks relaxed", "&pooler=transaction&acks=relaxed") else { return };
+    say(&report);
+    report.assert();
+}
+
+/// A real one: sessions change hands between transactions, and there are fewer of them than connections.
+#[test]
+fn table_through_pgbouncer() {
+    let Some((server, pooler)) = Pooler::shared() else { return };
+    let report = run_all(Postgres { name: "postgres, through PgBouncer", server, parameters: "", pooler: Some(pooler) });
     say(&report);
     report.assert();
 }

@@ -90,11 +90,11 @@ impl Programs {
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|said| said.stdout.trim_ascii() == b"0")
 }
 
-fn user_of(name: &str) -> Option<(u32, u32)> {
+pub fn user_of(name: &str) -> Option<(u32, u32)> {
     let text = std::fs::read_to_string("/etc/passwd").ok()?;
     let fields: Vec<&str> = text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
     Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
@@ -386,7 +386,7 @@ fn folder_for(programs: &Programs) -> PathBuf {
 }
 
 /// A port nobody listens on at this moment, above those of servers that people run.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let mut random = [0; 2];
     loop {
         File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).expect("random numbers");

@@ -86,4 +86,14 @@ mod tests {
             assert_eq!(without_brokers_own(url), beside);
         }
     }
+
+    #[tokio::test]
+    async fn a_store_behind_a_pooler_is_refused_with_the_cure() {
+        let refused = open_store("postgres://u:s3cret@h/d?pooler=transaction").await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Config);
+        let text = refused.to_string();
+        assert!(text.contains("`event.store`") && text.contains("session mode") && !text.contains("s3cret"), "{text}");
+        let beside = open_store_beside("postgres://u@h/d?notify=off&pooler=transaction").await.map(drop).unwrap_err();
+        assert_eq!(beside.to_string(), text);
+    }
 }

@@ -77,6 +77,8 @@ pub(super) struct Asks(Mutex<Waiting>);
 struct Waiting {
     asks: VecDeque<Ask>,
     served: bool,
+    /// When it was last looked for what is due.
+    promoted: Option<Instant>,
 }
 
 impl Asks {
@@ -104,6 +106,16 @@ impl Asks {
         }
         waiting.asks = others;
         group
+    }
+
+    /// Whether it is time to look for what is due, and if so, that this is done now.
+    fn promotes(&self, live: &Live, poll: Duration) -> bool {
+        let (now, mut waiting) = (Instant::now(), self.lock());
+        let due = live.due().is_some_and(|due| due <= now) || waiting.promoted.is_none_or(|last| now.duration_since(last) >= poll);
+        if due {
+            waiting.promoted = Some(now);
+        }
+        due
     }
 
     fn put_back(&self, group: Vec<Ask>) {
@@ -170,7 +182,6 @@ impl Claims {
 
     /// Claims as long as any lane waits.
     async fn serve(&self, live: &Arc<Live>) {
-        let mut promoted = None;
         let mut cursor = i64::MIN;
         let mut serving = Serving(Some(&live.asks));
         loop {
@@ -180,7 +191,7 @@ impl Claims {
                 serving.0 = None;
                 return;
             }
-            match self.look(live, &group, &mut promoted, &mut cursor).await {
+            match self.look(live, &group, &mut cursor).await {
                 Ok(found) if found.is_empty() => {
                     live.asks.put_back(group);
                     self.wait(live).await;
@@ -196,11 +207,8 @@ impl Claims {
     }
 
     /// Lets go what is due, and claims.
-    async fn look(&self, live: &Arc<Live>, group: &[Ask], promoted: &mut Option<Instant>, cursor: &mut i64) -> Result<Found> {
-        let now = Instant::now();
-        let due = live.due().is_some_and(|due| due <= now) || promoted.is_none_or(|last| now.duration_since(last) >= self.poll);
-        if due {
-            *promoted = Some(now);
+    async fn look(&self, live: &Arc<Live>, group: &[Ask], cursor: &mut i64) -> Result<Found> {
+        if live.asks.promotes(live, self.poll) {
             self.promote(live).await.map_err(|fault| fault.failed())?;
         }
         self.claim(live, group, cursor).await.map_err(|fault| fault.failed())

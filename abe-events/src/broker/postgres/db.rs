@@ -13,7 +13,8 @@ use super::error::Fault;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// How we plan: every statement of ours finds its rows by an index, however the tables looked when the server last counted.
-const PLANNING: [(&str, &str); 4] = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+pub(super) const PLANNING: [(&str, &str); 4] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
 
 /// A statement with the schema in it.
 pub(super) type Sql = Arc<str>;

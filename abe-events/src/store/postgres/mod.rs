@@ -29,6 +29,10 @@ use crate::sql::postgres_url::{PostgresUrl, SCHEMA};
 /// How long a rollback is waited for; then its connection is dropped, which rolls back as well.
 const ROLL_BACK_MAX: Duration = Duration::from_secs(5);
 
+/// What is prepared in one transaction is looked for in the next, in a session that somebody else has by then.
+const BEHIND_A_POOLER: &str = "the store cannot work behind a pooler in transaction mode (`pooler=transaction`): give `event.store` a \
+    URL that leads to the server itself, or to a pooler in session mode; the broker's URL may keep its pooler";
+
 /// A store in a PostgreSQL database.
 pub(crate) struct PostgresStore {
     pool: PgPool,
@@ -41,11 +45,10 @@ impl PostgresStore {
     /// Connects, and brings the tables up to date.
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let url = PostgresUrl::parse(url, &[])?;
-        let mut options = url.options;
         if url.pooler {
-            // Sessions change hands between transactions, and with them what was prepared.
-            options = options.statement_cache_capacity(0);
+            return Err(Error::new(ErrorKind::Config, BEHIND_A_POOLER));
         }
+        let options = url.options.extra_float_digits(None);
         let pool = PgPoolOptions::new().max_connections(url.connections).acquire_timeout(url.connect_timeout.max(Duration::from_secs(30)));
         let store = Self { pool: pool.connect_lazy_with(options), statements: Arc::new(Statements::new(&url.schema)), owned: true };
         let prepared = async {

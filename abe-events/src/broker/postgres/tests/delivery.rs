@@ -151,3 +151,21 @@ async fn claims_and_renewals_write_no_index() {
     let (all, hot): (u32, u32) = (all.parse().unwrap(), hot.parse().unwrap());
     assert!(all >= 1_000 && hot * 10 >= all * 9, "{hot} of {all} updates spared the indexes");
 }
+
+/// A plan is made while the tables are empty and kept while they fill: it must not read the queue once for each row it claims.
+#[tokio::test]
+async fn a_claim_planned_for_empty_tables_looks_each_row_up() {
+    let Some(ground) = Ground::new("planned") else { return };
+    let broker = ground.open().await;
+    let settings = db::PLANNING.map(|(name, value)| format!("SET {name} = {value};")).concat();
+    let claim = broker.claims.claim.as_ref();
+    let explain = "EXPLAIN (COSTS OFF) EXECUTE claim (1, 50, 1000000, 1000000, 1, 0)";
+    let plan = ground.sql(&format!("{settings} SET plan_cache_mode = force_generic_plan; PREPARE claim AS {claim}; {explain}"));
+    for sound in ["Tid Scan on delivery", "Index Cond: (seq = ", "(line = f.line) AND (place > f.place)"] {
+        assert!(plan.contains(sound), "no {sound} in\n{plan}");
+    }
+    for quadratic in ["Join Filter", "Seq Scan"] {
+        assert!(!plan.contains(quadratic), "{quadratic} in\n{plan}");
+    }
+    broker.close().await.unwrap();
+}
