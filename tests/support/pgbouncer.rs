@@ -68,8 +68,8 @@ impl Pooler {
                 command.uid(user).gid(group).current_dir("/");
             }
             let mut process = command.spawn().expect("pgbouncer");
-            let reaper = reaper(process.id(), &folder);
             if answers(&mut process, port, server) {
+                let reaper = reaper(process.id(), &folder);
                 return Self { port, process, _reaper: reaper };
             }
             let _ = process.kill();
