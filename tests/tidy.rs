@@ -32,7 +32,6 @@ const FLOORS: &[(&str, u8)] = &[
     ("broker::memory", 2),
     ("broker::nats", 2),
     ("broker::postgres", 2),
-    ("broker::redis", 2),
     ("broker::rabbitmq", 2),
     ("broker::redis", 2),
     ("broker::sqlite", 2),
