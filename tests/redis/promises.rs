@@ -182,7 +182,7 @@ async fn order_per_key_holds_over_retries_and_processes() -> Result<()> {
     let mut came: Vec<String> = Vec::new();
     let mut retried = false;
     while came.len() < 6 {
-        let consumer = if came.len() % 2 == 0 { &one } else { &two };
+        let consumer = if came.len().is_multiple_of(2) { &one } else { &two };
         let delivery = take_one(&**consumer).await?;
         if text(&delivery.message) == "b1" && !std::mem::replace(&mut retried, true) {
             settle_well(&**consumer, delivery, Verdict::Retry { after: Duration::from_millis(300), failure: failure(1, "later") }).await;
