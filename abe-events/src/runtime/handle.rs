@@ -16,7 +16,7 @@ use super::shutdown::{RuntimeState, Shutdown, Stopped, signal};
 use super::store::{Relaying, Stored};
 use super::subscription::Subscription;
 use super::watchdog::Watchdog;
-use crate::broker::{Broker, Durability, Messages};
+use crate::broker::{Broker, Messages};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventDescriptor;
@@ -309,7 +309,7 @@ impl Runtime {
 impl Inner {
     /// Whether what is published here ends with this runtime: its broker is its own, and keeps nothing.
     pub(super) fn ends_with_process(&self) -> bool {
-        self.owns_broker && self.broker.capabilities().durability == Durability::Process
+        self.shutdown.empties_queues
     }
 }
 

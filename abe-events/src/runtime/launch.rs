@@ -54,7 +54,8 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
             Severity::Error => {}
         }
     }
-    let shutdown = Arc::new(Shutdown::new());
+    let durable = broker.capabilities().durability > Durability::Process;
+    let shutdown = Arc::new(Shutdown::new(owns_broker && !durable));
     let limits = Arc::new(Limits::new(config.payload_bytes_max.min(broker.capabilities().payload_bytes_max)));
     let broker = extras.stored.logged(broker, config.event_log)?;
     let publisher = extras.stored.publisher(&broker, &limits, config.store_first)?;
@@ -85,7 +86,6 @@ pub(super) async fn launch(declared: &Declared, config: Config, states: &States,
             lanes.spawn(lane::run(subscription.clone(), number));
         }
     }
-    let durable = broker.capabilities().durability > Durability::Process;
     let relaying = extras.stored.start(&Publisher::new(broker.clone(), limits.clone()), extras.lease.unwrap_or(LEASE), durable);
     tell(&report, broker.capabilities());
     shutdown.advance(RuntimeState::Running);

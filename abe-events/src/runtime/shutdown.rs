@@ -51,6 +51,8 @@ impl Latch {
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     latch: Latch,
+    /// Whether what waits ends with the process, and is handled before the end of starts.
+    pub(crate) empties_queues: bool,
     /// Cancelled when draining begins.
     pub(crate) draining: CancellationToken,
     /// Cancelled when nothing new is to be started: to wait for. Lanes ask for every message, and a token takes a lock to
@@ -65,9 +67,10 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(empties_queues: bool) -> Self {
         Self {
             latch: Latch(AtomicUsize::new(0)),
+            empties_queues,
             draining: CancellationToken::new(),
             last_start: CancellationToken::new(),
             starts_ended: AtomicBool::new(false),
@@ -98,6 +101,10 @@ impl Shutdown {
 
     /// Goes on to a state; never back. `true` for the one caller that made the step.
     pub(crate) fn advance(&self, to: RuntimeState) -> bool {
+        if to == RuntimeState::Draining && !self.empties_queues {
+            // Before anybody can see that it drains: whoever then lets a handler end must not let the next one begin.
+            self.end_starts();
+        }
         let stepped = self.latch.advance(to);
         if stepped {
             match to {
@@ -161,11 +168,15 @@ pub(crate) async fn signal() -> std::io::Result<()> {
 
 #[cfg(all(test, not(abe_loom)))]
 mod tests {
+    use std::future::Future as _;
+    use std::sync::Arc;
+    use std::task::{Context, Wake};
+
     use super::*;
 
     #[test]
     fn states_only_go_forward_and_one_caller_makes_each_step() {
-        let shutdown = Shutdown::new();
+        let shutdown = Shutdown::new(true);
         assert!(shutdown.advance(RuntimeState::Running));
         assert!(shutdown.advance(RuntimeState::Draining) && !shutdown.advance(RuntimeState::Draining));
         assert!(shutdown.draining.is_cancelled() && !shutdown.is_last_start() && !shutdown.cancel.is_cancelled());
@@ -173,6 +184,27 @@ mod tests {
         assert!(shutdown.advance(RuntimeState::Stopped));
         assert_eq!(shutdown.state(), RuntimeState::Stopped);
         assert!(shutdown.stopped.is_cancelled() && shutdown.is_last_start() && shutdown.last_start.is_cancelled());
+    }
+
+    /// Whether starts had ended when it was woken.
+    struct AtWaking(Arc<Shutdown>, AtomicBool);
+
+    impl Wake for AtWaking {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.is_last_start(), Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_lost_by_it_starts_end_before_anybody_sees_the_draining() {
+        for empties_queues in [false, true] {
+            let shutdown = Arc::new(Shutdown::new(empties_queues));
+            let seen = Arc::new(AtWaking(shutdown.clone(), AtomicBool::new(false)));
+            let mut draining = Box::pin(shutdown.draining.cancelled());
+            assert!(draining.as_mut().poll(&mut Context::from_waker(&seen.clone().into())).is_pending());
+            shutdown.advance(RuntimeState::Draining);
+            assert_eq!(seen.1.load(Ordering::Acquire), !empties_queues);
+        }
     }
 }
 
