@@ -51,13 +51,13 @@ impl Lines {
 
 const ADVANCE: &str = "\
 WITH first AS MATERIALIZED (
-    SELECT f.subscription, f.line, f.place FROM unnest($1::int[], $2::bytea[]) AS u (subscription, line), LATERAL (
-        SELECT e.subscription, e.line, e.place, e.lined FROM {s}.delivery AS e
+    SELECT f.at FROM unnest($1::int[], $2::bytea[]) AS u (subscription, line), LATERAL (
+        SELECT e.ctid AS at, e.lined FROM {s}.delivery AS e
         WHERE e.subscription = u.subscription AND e.line = u.line ORDER BY e.place LIMIT 1) AS f
     WHERE f.lined
 )
-UPDATE {s}.delivery AS d SET lined = false FROM first AS f
-WHERE d.subscription = f.subscription AND d.line = f.line AND d.place = f.place AND d.lined RETURNING d.subscription";
+-- By where the row is: a join by its key may be planned to read the queue once for each line. Nobody moves it but who advances it.
+UPDATE {s}.delivery AS d SET lined = false FROM first AS f WHERE d.ctid = f.at AND d.lined RETURNING d.subscription";
 
 /// From key to key by the index, one step each however long its line is.
 const STUCK: &str = "\

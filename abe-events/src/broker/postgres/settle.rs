@@ -73,23 +73,42 @@ impl Work for Settle {
     }
 }
 
-/// The statements.
+/// A statement in its two forms: the second is for the rows that the first did not find.
 #[derive(Debug)]
-struct Statements {
-    ack: Sql,
-    back: Sql,
-    bury: Sql,
+pub(super) struct Text {
+    pub(super) found: Sql,
+    moved: Sql,
 }
 
-const GONE: &str = "WITH gone AS ( DELETE FROM {s}.delivery AS d \
-    USING unnest($1::int[], $2::bigint[], $3::bigint[]{more}) AS u (subscription, place, token{names}) \
-    WHERE d.subscription = u.subscription AND d.place = u.place AND NOT d.parked AND NOT d.lined AND {mine}{relaxed} \
+/// The statements.
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) ack: Text,
+    pub(super) back: Text,
+    pub(super) bury: Text,
+}
+
+/// Where the rows are that somebody holds. `OFFSET 0` lets each be looked up by its place: a join would be planned by what the
+/// server last counted, which is nothing where the queue was empty then, and would read the queue once for each row.
+const MINE: &str = "mine AS MATERIALIZED ( SELECT e.at, u.* FROM unnest($1::int[], $2::bigint[], $3::bigint[]{more}) \
+    AS u (subscription, place, token{names}) CROSS JOIN LATERAL ( SELECT d.ctid AS at FROM {s}.delivery AS d \
+    WHERE d.subscription = u.subscription AND d.place = u.place AND NOT d.parked AND NOT d.lined OFFSET 0 ) AS e )";
+
+/// By where the row is, if it is still the one that was found. The place and the token are asked for once more, for the row may
+/// just have become another's; without the conditions of an index, which would let a plan begin with the whole of it.
+const FOUND: &str = "mine AS u WHERE d.ctid = u.at AND d.subscription = u.subscription AND d.place = u.place AND {mine}";
+
+/// By its place: for a row that was found and has been moved meanwhile, as by a renewal.
+const MOVED: &str = "unnest($1::int[], $2::bigint[], $3::bigint[]{more}) AS u (subscription, place, token{names}) \
+    WHERE d.subscription = u.subscription AND d.place = u.place AND NOT d.parked AND NOT d.lined AND {mine}";
+
+const GONE: &str = "gone AS ( DELETE FROM {s}.delivery AS d USING {from}{relaxed} \
     RETURNING d.subscription, d.place, d.seq, d.shared, d.line, d.attempts{columns}";
 
 const BURIED: &str = "), buried AS ( INSERT INTO {s}.dead_letter AS l \
     (group_name, name, id, topic, version, time_ms, key, attributes, payload, attempts, failures, at_ms) \
     SELECT DISTINCT ON (s.number, m.id) s.group_name, s.name, m.id, m.topic, m.version, m.time_ms, m.key, m.attributes, m.payload, \
-    gone.attempts, gone.failures, gone.at_ms FROM gone JOIN {s}.message AS m ON m.seq = gone.seq \
+    gone.attempts, gone.failures, gone.at_ms FROM gone CROSS JOIN LATERAL (SELECT * FROM {s}.message WHERE seq = gone.seq OFFSET 0) AS m \
     JOIN {s}.subscription AS s ON s.number = gone.subscription ORDER BY s.number, m.id, gone.place DESC \
     ON CONFLICT (group_name, name, id) DO UPDATE SET number = excluded.number, topic = excluded.topic, version = excluded.version, \
     time_ms = excluded.time_ms, key = excluded.key, attributes = excluded.attributes, payload = excluded.payload, \
@@ -97,29 +116,41 @@ const BURIED: &str = "), buried AS ( INSERT INTO {s}.dead_letter AS l \
 
 const BACK: &str = "UPDATE {s}.delivery AS d SET token = NULL, until = '-infinity', parked = u.delay IS NOT NULL, \
     due = clock_timestamp() + u.delay * interval '1 microsecond', attempts = greatest(d.attempts - u.uncounted, 0), \
-    failures = coalesce(u.failures, d.failures) \
-    FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::text[]) \
-        AS u (subscription, place, token, delay, uncounted, failures) \
-    WHERE d.subscription = u.subscription AND d.place = u.place AND NOT d.parked AND NOT d.lined AND {mine} \
-    RETURNING d.subscription, d.place, NULL::bytea";
+    failures = coalesce(u.failures, d.failures) FROM {from} RETURNING d.subscription, d.place, NULL::bytea";
+
+const RENEW: &str = "UPDATE {s}.delivery AS d SET until = clock_timestamp() + $4 * interval '1 microsecond' FROM {from} RETURNING d.place";
+
+/// What a verdict asks of its row.
+fn mine() -> &'static str {
+    if crate::mutant::is("postgres-token-unchecked") { "true" } else { "d.token = u.token" }
+}
+
+impl Text {
+    /// `more` are the parameters after subscription, place and token, and `names` what they are called.
+    fn new(db: &Db, text: &str, more: &str, names: &str) -> Self {
+        let (before_found, before_moved) = if text.starts_with("gone") { (", ", "WITH ") } else { (" ", "") };
+        let form = |begin: &str, from: &str| {
+            let text = format!("{begin}{text}").replace("{from}", from);
+            db.sql(&text.replace("{more}", more).replace("{names}", names).replace("{mine}", mine()))
+        };
+        Self { found: form(&format!("WITH {MINE}{before_found}"), FOUND), moved: form(before_moved, MOVED) }
+    }
+}
 
 impl Statements {
-    fn new(db: &Db, acks: Acks) -> Self {
-        let mine = if crate::mutant::is("postgres-token-unchecked") { "true" } else { "d.token = u.token" };
+    pub(super) fn new(db: &Db, acks: Acks) -> Self {
         let relaxed = match acks {
             Acks::Durable => "",
             Acks::Relaxed => " AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL",
         };
-        let gone = |more: &str, names: &str, columns: &str, relaxed: &str| {
-            let text = GONE.replace("{more}", more).replace("{names}", names).replace("{columns}", columns);
-            text.replace("{mine}", mine).replace("{relaxed}", relaxed)
-        };
+        let gone = |columns: &str, relaxed: &str| GONE.replace("{columns}", columns).replace("{relaxed}", relaxed);
         let rest = include_str!("settle.sql");
-        let dead = gone(", $4::text[], $5::bigint[]", ", failures, at_ms", ", u.failures, u.at_ms", "");
+        let ack = format!("{} {rest}", gone("", relaxed));
+        let bury = format!("{} {BURIED} {rest}", gone(", u.failures, u.at_ms", ""));
         Self {
-            ack: db.sql(&format!("{} {rest}", gone("", "", "", relaxed))),
-            back: db.sql(&BACK.replace("{mine}", mine)),
-            bury: db.sql(&format!("{dead} {BURIED} {rest}")),
+            ack: Text::new(db, &ack, "", ""),
+            back: Text::new(db, BACK, ", $4::bigint[], $5::int[], $6::text[]", ", delay, uncounted, failures"),
+            bury: Text::new(db, &bury, ", $4::text[], $5::bigint[]", ", failures, at_ms"),
         }
     }
 }
@@ -181,31 +212,39 @@ impl Settler {
                 }
             }
         }
-        for (list, text) in [(acks, &sql.ack), (backs, &sql.back)] {
-            if !list.is_empty() {
-                self.statement(text, group, &list).await;
-            }
+        if !acks.is_empty() {
+            self.statement(&sql.ack, group, acks).await;
         }
-        if !deads.is_empty() && self.statement(&sql.bury, group, &deads).await {
+        if !backs.is_empty() {
+            self.statement(&sql.back, group, backs).await;
+        }
+        if !deads.is_empty() && self.statement(&sql.bury, group, deads.clone()).await {
             // One that cannot be stored keeps no other from being stored.
             for dead in deads {
-                self.statement(&sql.bury, group, &[dead]).await;
+                self.statement(&sql.bury, group, vec![dead]).await;
             }
         }
     }
 
-    /// One statement for these items; says whether the server refused it and it may be tried with fewer.
-    async fn statement(&self, text: &Sql, group: &mut Group, list: &[At]) -> bool {
-        let outcome = self.db.run(text, group.values(list)).await;
-        let outcome = outcome.and_then(|rows| rows.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(Fault::of));
-        match outcome {
-            Ok(rows) => group.note(list, rows),
-            Err(fault) => {
-                let error = fault.failed();
-                for (work, item) in list {
-                    group.came[*work][*item] = Came::Failed(Error::new(error.kind(), error.to_string()));
+    /// A statement for these items, and its other form for those it did not find, if there are any; says whether the server
+    /// refused one and it may be tried with fewer.
+    async fn statement(&self, text: &Text, group: &mut Group, mut list: Vec<At>) -> bool {
+        for sql in [&text.found, &text.moved] {
+            let outcome = self.db.run(sql, group.values(&list)).await;
+            let outcome = outcome.and_then(|rows| rows.iter().map(read).collect::<Result<Vec<_>, _>>().map_err(Fault::of));
+            match outcome {
+                Ok(rows) => group.note(&list, rows),
+                Err(fault) => {
+                    let error = fault.failed();
+                    for (work, item) in &list {
+                        group.came[*work][*item] = Came::Failed(Error::new(error.kind(), error.to_string()));
+                    }
+                    return fault.is_refused() && list.len() > 1;
                 }
-                return fault.is_refused() && list.len() > 1;
+            }
+            list.retain(|(work, item)| matches!(group.came[*work][*item], Came::Lost));
+            if list.is_empty() {
+                break;
             }
         }
         false
@@ -292,16 +331,21 @@ fn answer(work: Settle, came: Vec<Came>) {
 
 /// Renews leases; answers the places of those that are alive.
 pub(super) async fn renew(db: &Db, subscription: i32, held: &[Held], lease: Duration) -> Result<BTreeSet<i64>, Fault> {
-    let sql = db.sql(
-        "UPDATE {s}.delivery AS d SET until = clock_timestamp() + $4 * interval '1 microsecond' \
-         FROM unnest($2::bigint[], $3::bigint[]) AS u (place, token) \
-         WHERE d.subscription = $1 AND d.place = u.place AND NOT d.parked AND NOT d.lined AND d.token = u.token RETURNING d.place",
-    );
-    let values = Values::default()
-        .and(subscription)
-        .and(held.iter().map(|held| held.place).collect::<Vec<_>>())
-        .and(held.iter().map(|held| held.token).collect::<Vec<_>>())
-        .and(micros(lease).unwrap_or(0));
-    let rows = db.run(&sql, values).await?;
-    rows.iter().map(|row| row.try_get(0).map_err(Fault::of)).collect()
+    let Text { found, moved } = Text::new(db, RENEW, "", "");
+    let (mut held, mut alive) = (held.to_vec(), BTreeSet::new());
+    for sql in [found, moved] {
+        let values = Values::default()
+            .and(vec![subscription; held.len()])
+            .and(held.iter().map(|held| held.place).collect::<Vec<_>>())
+            .and(held.iter().map(|held| held.token).collect::<Vec<_>>())
+            .and(micros(lease).unwrap_or(0));
+        for row in db.run(&sql, values).await? {
+            alive.insert(row.try_get(0).map_err(Fault::of)?);
+        }
+        held.retain(|held| !alive.contains(&held.place));
+        if held.is_empty() {
+            break;
+        }
+    }
+    Ok(alive)
 }

@@ -28,6 +28,12 @@ impl Ground {
         Some(Self { server, url: server.database(name) })
     }
 
+    /// The same, on a server that nobody else uses. It ends with the process.
+    fn alone(name: &str) -> Option<Self> {
+        let server: &'static Server = Box::leak(Box::new(Server::own()?));
+        Some(Self { server, url: server.database(name) })
+    }
+
     async fn open(&self) -> PostgresBroker {
         PostgresBroker::builder(&format!("{}?connections=6", self.url)).unwrap().open().await.unwrap()
     }
