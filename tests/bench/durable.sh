@@ -3,7 +3,7 @@
 #
 #   tests/bench/durable.sh
 #
-# About eight minutes once it is built. PostgreSQL's rows start servers of their own and are left out where none is installed.
+# About eleven minutes once it is built. PostgreSQL's rows start servers of their own and are left out where none is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,6 +12,7 @@ trap 'rm -f "$out"' EXIT
 for bench in sqlite postgres latency; do
     cargo bench --locked -p abe-events --features sqlite,postgres --bench "$bench" | tee -a "$out"
 done
+(cd tests/peers && cargo run --locked --release --bin durable) | tee -a "$out"
 echo
 echo "budgets"
 grep -E '^P[0-9]+ ' "$out"
